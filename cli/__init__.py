@@ -1,0 +1,4 @@
+"""The `upscale` command. Belongs here: parsing arguments, calling the rooms below, printing and
+exit codes. Does not: pixel work, plans, HTTP handling. Nothing here imports torch at module level,
+so that `upscale --help` answers at once.
+"""

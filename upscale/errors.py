@@ -1,0 +1,223 @@
+"""The one error tree. Whatever crosses a room's border is one of these.
+
+    UpscaleError                     status code                     type
+    ├── InvalidRequest               400    INVALID_REQUEST          invalid_request_error
+    │   ├── InvalidParameter         400    (names the field, what came, what is allowed)
+    │   ├── UnreadableImage          400    (the file is broken or of a kind we do not open)
+    │   ├── TooLarge                 413    (bytes, pixels or sides over a limit)
+    │   ├── NotFound                 404    (a path or a media link)
+    │   ├── MethodNotAllowed         405
+    │   ├── UnsupportedMediaType     415
+    │   └── CheckpointError          400    (a weights file that cannot be used)
+    ├── ModelNotFound                404    MODEL_NOT_FOUND          invalid_request_error
+    ├── ModelDisabled                404    MODEL_DISABLED           invalid_request_error
+    ├── RateLimited                  429    RATE_LIMITED             rate_limit_error
+    │   └── QueueFull                429    (the line in front of a device is full)
+    ├── JobCancelled                 499    REQUEST_CANCELLED        invalid_request_error
+    └── ServerFault                  500    INTERNAL_ERROR           server_error
+        ├── WorkerDied               500    (a device worker died twice on the same Job)
+        ├── OutOfMemory              500    (even the smallest tile does not fit)
+        ├── OutputFault              500    (the disk is full, the folder read-only)
+        └── Draining                 503    (the server is shutting down)
+
+Messages say what was wrong, what is allowed and what to do, in a sentence or two. `to_wire` and
+`from_wire` carry an error over a pipe between processes without losing its class.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class UpscaleError(Exception):
+    """The root. `field` names the request parameter to blame, where one is.
+
+    `retry` tells a client whether to try the same request again: False sends
+    `x-should-retry: false`, None leaves it to the client's own rules.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    type: ClassVar[str] = "server_error"
+    retry: ClassVar[bool | None] = None
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+    def to_wire(self) -> dict[str, Any]:
+        """The error as plain data (JSON types only)."""
+        facts = {k: v for k, v in vars(self).items() if k not in ("message", "field")}
+        return {
+            "class": type(self).__name__,
+            "message": self.message,
+            "field": self.field,
+            "facts": facts,
+        }
+
+    @staticmethod
+    def from_wire(data: dict[str, Any]) -> UpscaleError:
+        """The error that `to_wire` described; an unknown class becomes a ServerFault."""
+        cls = _CLASSES.get(str(data.get("class")), ServerFault)
+        error = cls.__new__(cls)
+        UpscaleError.__init__(error, str(data.get("message", "")), field=data.get("field"))
+        error.__dict__.update(data.get("facts") or {})
+        return error
+
+
+class InvalidRequest(UpscaleError):
+    """The request cannot be served as it stands."""
+
+    status = 400
+    code = "INVALID_REQUEST"
+    type = "invalid_request_error"
+    retry = False
+
+
+class InvalidParameter(InvalidRequest):
+    """One parameter is missing or out of range.
+
+    Raised with the field's name, what came, and a phrase that tells what is allowed.
+    """
+
+    def __init__(self, field: str, got: object, allowed: str) -> None:
+        shown = "missing" if got is None else f"{str(got)[:80]!r}"
+        super().__init__(f"Invalid value for '{field}': {shown}. Allowed: {allowed}.", field=field)
+
+
+class UnreadableImage(InvalidRequest):
+    """The file is not a picture that we open, or it is broken."""
+
+    def __init__(self, message: str, *, field: str | None = "image") -> None:
+        super().__init__(message, field=field)
+
+
+class TooLarge(InvalidRequest):
+    """A limit on bytes, pixels or sides is passed; `limit` and `got` are in `unit`."""
+
+    status = 413
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        got: int,
+        limit: int,
+        unit: str,
+        advice: str = "",
+        field: str | None = "image",
+    ) -> None:
+        text = f"{what} is {got:,} {unit}; the limit is {limit:,} {unit}."
+        super().__init__(f"{text} {advice}".strip(), field=field)
+        self.got, self.limit, self.unit = got, limit, unit
+
+
+class NotFound(InvalidRequest):
+    """No such path, or a media link that has expired."""
+
+    status = 404
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, the method does not."""
+
+    status = 405
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body is of a content type that the path does not take."""
+
+    status = 415
+
+
+class CheckpointError(InvalidRequest):
+    """A weights file that cannot be read, recognised or trusted."""
+
+
+class ModelNotFound(UpscaleError):
+    """No model of that name, here or in the catalogue."""
+
+    status = 404
+    code = "MODEL_NOT_FOUND"
+    type = "invalid_request_error"
+    retry = False
+
+    def __init__(self, name: str, suggestion: str | None = None) -> None:
+        hint = f" Did you mean '{suggestion}'?" if suggestion else ""
+        super().__init__(f"Model '{name}' not found.{hint}", field="model")
+
+
+class ModelDisabled(UpscaleError):
+    """A known model that nothing here can serve; the message says what would enable it."""
+
+    status = 404
+    code = "MODEL_DISABLED"
+    type = "invalid_request_error"
+    retry = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, field="model")
+
+
+class RateLimited(UpscaleError):
+    """Too many requests; `retry_after` is in seconds, 1 to 60."""
+
+    status = 429
+    code = "RATE_LIMITED"
+    type = "rate_limit_error"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = min(60, max(1, retry_after))
+
+
+class QueueFull(RateLimited):
+    """The queue in front of a device holds as many Jobs as it may."""
+
+
+class JobCancelled(UpscaleError):
+    """The caller went away or asked to stop."""
+
+    status = 499
+    code = "REQUEST_CANCELLED"
+    type = "invalid_request_error"
+    retry = False
+
+
+class ServerFault(UpscaleError):
+    """Something of ours failed; the request itself may be fine."""
+
+
+class WorkerDied(ServerFault):
+    """The process that owns the device died while it ran this Job, twice."""
+
+    retry = False
+
+
+class OutOfMemory(ServerFault):
+    """Even the smallest tile does not fit the device's memory."""
+
+    retry = False
+
+
+class OutputFault(ServerFault):
+    """The result cannot be written: disk full, folder read-only."""
+
+    retry = False
+
+
+class Draining(ServerFault):
+    """The server is shutting down and takes no new work."""
+
+    status = 503
+
+
+def _tree(root: type[UpscaleError]) -> dict[str, type[UpscaleError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+_CLASSES = _tree(UpscaleError)

@@ -1,0 +1,130 @@
+"""All settings, in one place: environment variables `UPSCALE_*`, nothing else reads `os.environ`.
+
+`docs/settings.md` is the same list as a table; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "upscale"
+
+
+class Settings(BaseSettings):
+    """Every knob, with its unit in the name or the description."""
+
+    model_config = SettingsConfigDict(env_prefix="UPSCALE_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address that the server binds to.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the server; 0 takes a free one.")
+    allow_anonymous: bool = Field(
+        False, description="Serve a public address without keys. Off: only loopback starts."
+    )
+    public_url: str = Field(
+        "", description="Base URL in media links; empty takes the address that the caller used."
+    )
+
+    data_dir: Path = Field(
+        default_factory=_data_dir,
+        description="Folder for media, uploads in flight and measurements (default: the user's "
+        "data folder).",
+    )
+    weights_dir: Path | None = Field(
+        None, description="Folder of installed networks; empty: `weights` in the data folder."
+    )
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto takes the fastest precision proven safe for network and device."
+    )
+    tile: int = Field(
+        0, ge=0, le=8192, description="Tile side in input pixels; 0 lets the plan choose."
+    )
+    tile_threads: int = Field(
+        0, ge=0, le=64, description="Tile threads on a CPU; 0: one a core, at most 8."
+    )
+    exact_context_limit: int = Field(
+        160,
+        ge=0,
+        description="Largest context, in input pixels, that is tiled exactly; deeper networks "
+        "get an overlap with a measured error.",
+    )
+    overlap: int = Field(
+        32, ge=0, le=512, description="Overlap in input pixels where tiling is not exact."
+    )
+    memory_mb: int = Field(
+        1024, ge=64, description="Memory in MB that tiles in flight may take on the device."
+    )
+
+    max_input_pixels: int = Field(
+        1 << 26, ge=1, description="Largest picture accepted, in pixels, judged from the header."
+    )
+    max_output_pixels: int = Field(
+        1 << 28, ge=1, description="Largest result, in pixels (16384 x 16384)."
+    )
+    max_output_side: int = Field(65535, ge=1, description="Longest side of a result, in pixels.")
+    max_whole_pixels: int = Field(
+        1 << 26,
+        ge=1,
+        description="Largest result, in pixels, in formats whose encoder wants the whole picture "
+        "(JPEG, WebP).",
+    )
+    max_body_bytes: int = Field(
+        256 << 20, ge=1024, description="Largest request body or fetched picture, in bytes."
+    )
+
+    queue_limit: int = Field(
+        16, ge=1, description="Jobs that may wait for a device before a 429 is answered."
+    )
+    pixel_workers: int = Field(
+        1, ge=1, le=16, description="Torch-free processes that probe and check pictures."
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, description="Time that running Jobs get to finish at shutdown, in seconds."
+    )
+
+    media_ttl_seconds: int = Field(
+        3600, ge=1, description="Life time of media links, in seconds."
+    )
+    fetch_timeout_seconds: float = Field(
+        30.0, gt=0, description="Time for fetching an image URL, in seconds."
+    )
+    local_only: bool = Field(
+        False, description="No outgoing connection at all, except to the hosts of local_hosts."
+    )
+    local_hosts: str = Field(
+        "", description="Hosts of the house, comma-separated, that URLs may name although their "
+        "addresses are private."
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line that is written."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines for people (text) or for machines (json)."
+    )
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where installed networks lie."""
+        return self.weights_dir or self.data_dir / "weights"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where measurements of networks are kept; safe to delete."""
+        return self.data_dir / "cache"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
