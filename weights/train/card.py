@@ -1,0 +1,163 @@
+"""The card of a trained network: what it was made from, how, how good it is, where it fails.
+
+Works on the folder a training run left and the file that was exported from it. Writes `NAME.json`
+(the records, for programs) and `NAME.md` (the same for people) beside the file, never by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from spandrel import ModelLoader
+
+from upscale.weights.train.checks import Checks, check
+from upscale.weights.train.evaluate import Score, evaluate
+from upscale.weights.train.network import parameters_of
+
+POINTS = 200
+"""Most points of a curve that are kept in the records."""
+
+
+def records(
+    run: Path, file: Path, sets: dict[str, Path], colours: Path, machine: str
+) -> dict[str, Any]:
+    """Everything that is known of `file`, which the run in `run` has made.
+
+    `sets` are measured by name; `colours` is the folder on which a shift of colours is looked for.
+    """
+    saved = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    curve = [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()]
+    network = ModelLoader(device="cpu").load_from_file(file).model.float().eval()
+    validated = [point for point in curve if "validation" in point]
+    chosen = max(validated, key=lambda point: point["validation"])["step"] if validated else None
+    return {
+        "file": file.name,
+        "bytes": file.stat().st_size,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "architecture": "Compact",
+        "scale": 4,
+        "parameters": parameters_of(network),
+        "recipe": saved["recipe"],
+        "steps": saved["step"],
+        "chosen_step": saved["step"] if chosen is None else chosen,
+        "minutes": round(saved["seconds"] / 60, 1),
+        "machine": machine,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "pillow", "spandrel")},
+        },
+        "figures": {name: figures(evaluate(network, folder)) for name, folder in sets.items()},
+        "checks": asdict(check(network, colours)),
+        "data": json.loads((run / "listing.json").read_text()),
+        "curve": thinned([point for point in curve if "loss" in point]),
+        "validation": validated,
+    }
+
+
+def figures(scores: list[Score]) -> dict[str, float]:
+    """The mean of a set, rounded to thousandths of a dB, and how many pictures it has."""
+    mean = scores[-1]
+    return {
+        "pictures": len(scores) - 1,
+        "bicubic": round(mean.bicubic, 3),
+        "network": round(mean.network, 3),
+    }
+
+
+def thinned(points: list[dict[str, float]], most: int = POINTS) -> list[dict[str, float]]:
+    """At most `most` of the points, evenly chosen, the last one among them."""
+    if len(points) <= most:
+        return points
+    return [points[round((i + 1) * len(points) / most) - 1] for i in range(most)]
+
+
+def card(known: dict[str, Any], about_data: str) -> str:
+    """The records as Markdown. `about_data`: where the pictures come from, and their licence."""
+    recipe, found = known["recipe"], Checks(**known["checks"])
+    rows = "\n".join(
+        f"| {name} | {f['pictures']} | {f['bicubic']:.2f} | {f['network']:.2f} "
+        f"| {f['network'] - f['bicubic']:+.2f} |"
+        for name, f in known["figures"].items()
+    )
+    shift = ", ".join(f"{v:+.3f}" for v in found.shift)
+    versions = ", ".join(f"{name} {number}" for name, number in known["versions"].items())
+    length = "--steps {steps}" if recipe["steps"] else "--minutes {minutes:g}"
+    number = "bfloat16" if recipe["bfloat16"] else "float32"
+    return f"""# {known["file"]}
+
+A small network that enlarges photographs and drawings by four, made by this project with
+`weights/train/`. {known["parameters"]:,} parameters, {known["bytes"]:,} bytes, float16;
+SRVGGNetCompact ("Compact"), {recipe["features"]} features, {recipe["convs"]} body convolutions.
+sha256 `{known["sha256"]}`.
+
+## Figures
+
+PSNR in dB of the luminance, 4 pixels cut from each border, bicubic reduction by 4, float32.
+
+| set | pictures | bicubic | this network | gain |
+|---|---|---|---|---|
+{rows}
+
+Flat fields come out within {found.flat} level(s) ({100 * found.flat_share:.1f} % of values err at
+all); at straight edges it goes {found.overshoot} levels beyond the two sides (bicubic:
+{found.overshoot_bicubic}); mean shift of red, green, blue: {shift} levels.
+Measured with `python -m upscale.weights.train.evaluate` and `checks.py`.
+
+## Pictures
+
+{about_data.strip()}
+
+{len(known["data"]["files"])} files; the digest over their sha256 and names is
+`{known["data"]["digest"]}`, the list is in the records. {recipe["drawn"]} drawings (ramps, shapes,
+text) are made from the seed. The weights do not hold pictures, and none is part of this project.
+
+## Recipe
+
+`python -m upscale.weights.train PICTURES --out DIR --validation VALIDATION --seed {recipe["seed"]}
+{length.format(**recipe)} --features {recipe["features"]} --convs {recipe["convs"]} --batch
+{recipe["batch"]} --side {recipe["side"]} --rate {recipe["rate"]:g}`
+
+L1 between output and original alone: no adversarial or perceptual term, so nothing is invented.
+Pairs by MATLAB-compatible bicubic reduction, crops of {recipe["side"]} x {recipe["side"]} small
+pixels in eight orientations, batches of {recipe["batch"]}; Adam {recipe["rate"]:g} falling along a
+cosine; averaged weights ({recipe["average"]:g}); {number}. {known["steps"]:,} steps in
+{known["minutes"]:g} minutes on {known["machine"]}; the weights of step {known["chosen_step"]:,}
+were best on the validation pictures, which were not trained on, and are the ones kept. {versions}.
+
+## Limits
+
+- Made for clean, sharp sources. It does not remove noise or the blocks of strong JPEG compression;
+  it enlarges them.
+- It restores what is there and does not invent texture: foliage, hair and fabric stay softer than
+  a generative model would paint them.
+- Small text below about 8 pixels of height does not become legible.
+- Fixed factor of four, RGB, no transparency of its own.
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the records and the card beside the file."""
+    parser = argparse.ArgumentParser(prog="upscale.weights.train.card", description=__doc__)
+    parser.add_argument("run", type=Path, help="the folder of the training run")
+    parser.add_argument("file", type=Path, help="the exported .safetensors")
+    parser.add_argument("--about-data", type=Path, required=True, help="Markdown on the pictures")
+    parser.add_argument("--machine", required=True, help="in generic words")
+    parser.add_argument("--colours", type=Path, required=True, help="folder for the colour check")
+    parser.add_argument("--measure", action="append", default=[], metavar="NAME=FOLDER")
+    options = parser.parse_args(argv)
+    sets = {name: Path(folder) for name, folder in (m.split("=", 1) for m in options.measure)}
+    known = records(options.run, options.file, sets, options.colours, options.machine)
+    options.file.with_suffix(".json").write_text(json.dumps(known, indent=1) + "\n")
+    options.file.with_suffix(".md").write_text(card(known, options.about_data.read_text()))
+
+
+if __name__ == "__main__":
+    main()

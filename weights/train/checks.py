@@ -1,0 +1,76 @@
+"""What PSNR on photographs does not show: flat areas, ringing at edges, a shift of colours.
+
+Works on any module that maps float32 [1, 3, H, W] to four times the size. All figures are in 8-bit
+levels, 0 is perfect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from upscale.weights.train.bicubic import Picture, enlarge
+from upscale.weights.train.evaluate import enlarge_by, pairs
+
+FLAT_COLOURS = [(v, v, v) for v in range(256)] + [
+    (r, g, b) for r in (0, 96, 255) for g in (0, 160, 255) for b in (0, 64, 255)
+]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """`flat`: largest error on flat fields; `flat_share`: of their pixels, how many err at all.
+    `overshoot`: beyond the two sides of a straight edge, and bicubic's. `shift`: mean of output
+    minus original for red, green, blue over the pictures of a folder.
+    """
+
+    flat: int
+    flat_share: float
+    overshoot: int
+    overshoot_bicubic: int
+    shift: tuple[float, float, float]
+
+
+def check(network: nn.Module, folder: Path) -> Checks:
+    """All figures for a network; the colours are compared on the pictures of `folder`."""
+    flat, share = flat_error(network)
+    edges = [edge(low, high) for low, high in ((64, 192), (32, 96), (128, 224))]
+    ours = max(overshoot(enlarge_by(network, e), e) for e in edges)
+    theirs = max(overshoot(enlarge(e), e) for e in edges)
+    differences = [
+        (enlarge_by(network, small).astype(float) - large).mean(axis=(0, 1))
+        for _, small, large in pairs(folder)
+    ]
+    r, g, b = (round(float(v), 3) for v in np.mean(differences, axis=0))
+    return Checks(flat, share, ours, theirs, (r, g, b))
+
+
+def flat_error(
+    network: nn.Module, colours: Iterable[tuple[int, int, int]] = FLAT_COLOURS
+) -> tuple[int, float]:
+    """Largest error in levels over flat fields of 16 x 16, borders included; share that errs."""
+    worst, wrong, pixels = 0, 0, 0
+    for colour in colours:
+        field = np.broadcast_to(np.array(colour, dtype=np.uint8), (16, 16, 3))
+        error = np.abs(enlarge_by(network, field).astype(int) - np.array(colour))
+        worst = max(worst, int(error.max()))
+        wrong += int((error > 0).sum())
+        pixels += error.size
+    return worst, wrong / pixels
+
+
+def edge(low: int, high: int, side: int = 32) -> Picture:
+    """A straight upright edge between two greys, uint8 [side, side, 3]."""
+    picture = np.full((side, side, 3), low, dtype=np.uint8)
+    picture[:, side // 2 :] = high
+    return picture
+
+
+def overshoot(large: Picture, small: Picture) -> int:
+    """By how many levels the enlarged picture leaves the range of the small one."""
+    low, high = int(small.min()), int(small.max())
+    return max(0, int(large.max()) - high, low - int(large.min()))
