@@ -1,4 +1,4 @@
-"""Files into pixels and pixels into files. Belongs here: probing, limits, decoding, colour profiles,
+"""Files into pixels and pixels into files. Belongs here: probing, limits, decoding, profiles,
 alpha, orientation, the banded encoders, the pool of torch-free processes that does this for the
 server. Does not: networks, plans, HTTP. Importing it never imports torch.
 """

@@ -1,0 +1,115 @@
+"""EXIF as bytes: reading the orientation, and cleaning a block without writing it anew.
+
+A block is patched in place, so that offsets hold, those inside a camera's maker notes included.
+Knows the TIFF layout of EXIF; knows nothing of the files that carry it.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+PREFIX = b"Exif\0\0"
+
+_ORIENTATION = 0x0112
+_THUMB_OFFSETS = (0x0201, 0x0111)  # of a JPEG thumbnail; of the strips of an uncompressed one
+_THUMB_LENGTHS = (0x0202, 0x0117)
+_WIDTHS = {1: "B", 3: "H", 4: "I"}  # EXIF type to struct code: BYTE, SHORT, LONG
+
+
+class _Entry(NamedTuple):
+    tag: int
+    value: int  # of the first element, where the type is an integer that lies in the entry
+    at: int  # where that value lies
+    code: str  # its struct code, "" for other types
+
+
+class _Tiff(NamedTuple):
+    data: bytearray
+    order: str  # "<" or ">"
+
+    def number(self, code: str, at: int) -> int:
+        if at < 0 or at + struct.calcsize(code) > len(self.data):
+            raise ValueError("an offset points outside the block")
+        return int(struct.unpack_from(self.order + code, self.data, at)[0])
+
+    def entries(self, ifd: int) -> Iterator[_Entry]:
+        for index in range(self.number("H", ifd)):
+            at = ifd + 2 + 12 * index
+            tag, kind = self.number("H", at), self.number("H", at + 2)
+            code = _WIDTHS.get(kind, "")
+            value = self.number(code, at + 8) if code else 0
+            yield _Entry(tag, value, at + 8, code)
+
+    def end(self, ifd: int) -> int:
+        """Where the pointer to the next IFD lies."""
+        return ifd + 2 + 12 * self.number("H", ifd)
+
+
+def orientation(exif: bytes) -> int:
+    """The tag's value, 1 to 8; 1 where it is absent, out of range, or the block is broken."""
+    try:
+        tiff = _opened(exif)
+        for entry in tiff.entries(tiff.number("I", 4)):
+            if entry.tag == _ORIENTATION and entry.code:
+                return entry.value if 1 <= entry.value <= 8 else 1
+    except ValueError:
+        pass
+    return 1
+
+
+def xmp_orientation(xmp: bytes) -> int:
+    """The orientation that an XMP packet states, 1 where it states none."""
+    found = re.search(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])\b", xmp)
+    return int(found[1]) if found else 1
+
+
+def cleaned(exif: bytes) -> bytes:
+    """The block with orientation 1 and without its thumbnail (IFD1), `Exif\\0\\0` in front.
+
+    Raises ValueError, with a phrase that says why, if the block is broken.
+    """
+    tiff = _opened(exif)
+    first = tiff.number("I", 4)
+    for entry in tiff.entries(first):
+        if entry.tag == _ORIENTATION and entry.code:
+            struct.pack_into(tiff.order + entry.code, tiff.data, entry.at, 1)
+    pointer = tiff.end(first)
+    if pointer + 4 > len(tiff.data):
+        return PREFIX + bytes(tiff.data)  # some writers leave the last pointer out
+    second = tiff.number("I", pointer)
+    struct.pack_into("<I", tiff.data, pointer, 0)
+    # A directory before or inside the first one is a fault, no thumbnail: unlinking is enough.
+    if second >= pointer + 4:
+        _drop_thumbnail(tiff, second)
+    return PREFIX + bytes(tiff.data)
+
+
+def _opened(exif: bytes) -> _Tiff:
+    data = bytearray(exif.removeprefix(PREFIX))
+    order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+    if order is None:
+        raise ValueError("it does not begin with a byte order")
+    tiff = _Tiff(data, order)
+    if tiff.number("H", 2) != 42:
+        raise ValueError("it is not a TIFF structure")
+    return tiff
+
+
+def _drop_thumbnail(tiff: _Tiff, ifd: int) -> None:
+    try:
+        entries = list(tiff.entries(ifd))
+    except ValueError:
+        return
+    starts = [e.value for e in entries if e.tag in _THUMB_OFFSETS and e.code]
+    lengths = [e.value for e in entries if e.tag in _THUMB_LENGTHS and e.code]
+    end = min(tiff.end(ifd) + 4, len(tiff.data))
+    tiff.data[ifd:end] = bytes(end - ifd)
+    for start, length in zip(starts, lengths, strict=False):
+        stop = min(start + length, len(tiff.data))
+        if end <= start < stop:
+            tiff.data[start:stop] = bytes(stop - start)
+            if len(tiff.data) - stop < 4:  # the usual place, last; a pad byte may follow
+                del tiff.data[start:]

@@ -1,0 +1,93 @@
+"""What a file is, judged by its first bytes, never by its name.
+
+Knows the three kinds that we open and enough of the others to say what came instead. Knows nothing
+of what stands further inside a file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from upscale.errors import UnreadableImage
+
+ACCEPTED = "Accepted are PNG, JPEG and WebP."
+
+# Bytes at an offset, and the name of what they begin; the first match counts.
+_FOREIGN: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"GIF87a", "a GIF"),
+    (0, b"GIF89a", "a GIF"),
+    (4, b"ftypavif", "an AVIF"),
+    (4, b"ftypavis", "an AVIF"),
+    (4, b"ftyphei", "a HEIC"),
+    (4, b"ftyphev", "a HEIC"),
+    (4, b"ftypmif1", "a HEIF"),
+    (4, b"ftypmsf1", "a HEIF"),
+    (4, b"ftypqt", "a video"),
+    (4, b"ftyp", "a video"),
+    (0, b"II*\0", "a TIFF"),
+    (0, b"MM\0*", "a TIFF"),
+    (0, b"II+\0", "a TIFF"),
+    (0, b"MM\0+", "a TIFF"),
+    (0, b"BM", "a BMP"),
+    (0, b"\xff\x0a", "a JPEG XL"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"\0\0\1\0", "an icon (ICO)"),
+    (0, b"DDS ", "a DDS texture"),
+    (0, b"\x76\x2f\x31\x01", "an OpenEXR"),
+    (0, b"qoif", "a QOI"),
+    (0, b"\x1aE\xdf\xa3", "a video"),
+    (8, b"AVI ", "a video"),
+    (8, b"WAVE", "a sound"),
+    (0, b"PK\3\4", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"7z\xbc\xaf", "a 7z archive"),
+    (0, b"Rar!", "a RAR archive"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"MZ", "a program"),
+)
+
+
+def read_head(path: Path) -> bytes:
+    """The first 64 bytes of the file. Raises UnreadableImage if there is no reading it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as fault:
+        raise UnreadableImage(
+            f"The image file cannot be read: {fault.strerror or fault}. {ACCEPTED}"
+        ) from fault
+
+
+def kind(head: bytes) -> str:
+    """`png`, `jpeg` or `webp`; raises UnreadableImage, saying what it is, for anything else."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    raise UnreadableImage(f"The image file {_described(head)}. {ACCEPTED}")
+
+
+def _described(head: bytes) -> str:
+    if not head:
+        return "is empty"
+    for offset, magic, name in _FOREIGN:
+        if head[offset:].startswith(magic):
+            return f"looks like {name}"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"<svg"):
+        return "looks like an SVG"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "is a web page (HTML)"
+    if text.startswith(b"data:"):
+        return "is the text of a data URI, not decoded"
+    if text and all(byte in b"\t\n\r\f\b" or 32 <= byte < 127 for byte in head):
+        return "is text"
+    if any(head) is False:
+        return "holds only zeros"
+    return "is of an unknown kind"

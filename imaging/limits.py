@@ -1,0 +1,98 @@
+"""The limits on pictures, judged from numbers in a header or a Plan, before any work.
+
+Knows which formats are written here and what their files can hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from upscale.errors import InvalidParameter, TooLarge
+from upscale.imaging.probe import Probe
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a file of an output format can hold.
+
+    `whole` formats have an encoder that wants the whole picture in memory; `max_side` is in pixels.
+    """
+
+    mime: str
+    extension: str
+    whole: bool
+    alpha: bool
+    depth16: bool
+    max_side: int
+
+
+FORMATS: dict[str, Format] = {
+    "png": Format("image/png", ".png", False, True, True, (1 << 31) - 1),
+    "jpeg": Format("image/jpeg", ".jpg", True, False, False, 65535),
+    "webp": Format("image/webp", ".webp", True, True, False, 16383),
+}
+
+_NAMES = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
+_ALIASES = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg"}
+
+
+def normalise_format(name: str) -> str:
+    """`jpg`, `.JPEG`, `image/jpeg` and so on as a key of FORMATS; raises InvalidParameter."""
+    key = name.strip().lower().removeprefix("image/").removeprefix(".")
+    key = _ALIASES.get(key, key)
+    if key not in FORMATS:
+        raise InvalidParameter("output_format", name, ", ".join(FORMATS))
+    return key
+
+
+def check_input(probe: Probe, max_pixels: int) -> None:
+    """Raise TooLarge if the picture has more than `max_pixels` pixels."""
+    if probe.pixels > max_pixels:
+        raise TooLarge(
+            f"The image ({probe.width} x {probe.height})",
+            got=probe.pixels,
+            limit=max_pixels,
+            unit="pixels",
+            advice="Send a smaller one, or raise UPSCALE_MAX_INPUT_PIXELS on the server.",
+        )
+
+
+def check_output(
+    format: str,
+    width: int,
+    height: int,
+    depth: int,
+    *,
+    max_pixels: int,
+    max_side: int,
+    max_whole_pixels: int,
+) -> None:
+    """Raise TooLarge if a result of `width` x `height` pixels cannot be written as `format`.
+
+    The limits count pixels, whatever their `depth`: formats of 8 bits get 8 bits.
+    """
+    del depth
+    facts, name = FORMATS[format], _NAMES[format]
+    pixels, side = width * height, max(width, height)
+    size = f"({width} x {height})"
+    if pixels > max_pixels:
+        _refuse(f"The result {size}", pixels, max_pixels, _SMALLER)
+    if side > max_side:
+        _refuse(f"The longest side of the result {size}", side, max_side, _SMALLER)
+    if side > facts.max_side:
+        _refuse(f"The longest side of the {name} {size}", side, facts.max_side, _way_out())
+    if facts.whole and pixels > max_whole_pixels:
+        _refuse(f"The {name} {size}", pixels, max_whole_pixels, _way_out())
+
+
+_SMALLER = "Ask for a smaller scale_factor."
+
+
+def _way_out() -> str:
+    banded = " or ".join(f"'{name}'" for name, facts in FORMATS.items() if not facts.whole)
+    return f"Ask for output_format {banded}, which is written in bands, or a smaller scale_factor."
+
+
+def _refuse(what: str, got: int, limit: int, advice: str) -> None:
+    field = "output_format" if "output_format" in advice else "scale_factor"
+    raise TooLarge(what, got=got, limit=limit, unit="pixels", advice=advice, field=field)
