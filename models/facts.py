@@ -50,6 +50,27 @@ class Facts:
         safe = [p for p in self.proofs.get(device, ()) if p.safe and p.precision in allowed]
         return max(safe, key=lambda p: p.gmacs or 0.0, default=None)
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for a file or a pipe."""
+        return {
+            "schema": _SCHEMA,
+            "contract": self.contract.to_json(),
+            "proofs": {d: [asdict(p) for p in proofs] for d, proofs in self.proofs.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Facts:
+        """The inverse of `to_json`; raises ValueError for data of another schema."""
+        if data["schema"] != _SCHEMA:
+            raise ValueError(f"schema {data['schema']}, {_SCHEMA} expected")
+        return cls(
+            contract=Contract.from_json(data["contract"]),
+            proofs={
+                device: tuple(Proof(**proof) for proof in proofs)
+                for device, proofs in data["proofs"].items()
+            },
+        )
+
 
 class FactsCache:
     """The folder of facts; keys are the hashes of what a network is made from."""
@@ -60,16 +81,7 @@ class FactsCache:
     def load(self, key: str) -> Facts | None:
         """The facts of a network; None where nothing usable is stored."""
         try:
-            data = json.loads(self._path(key).read_text("utf-8"))
-            if data["schema"] != _SCHEMA:
-                return None
-            return Facts(
-                contract=Contract.from_json(data["contract"]),
-                proofs={
-                    device: tuple(Proof(**proof) for proof in proofs)
-                    for device, proofs in data["proofs"].items()
-                },
-            )
+            return Facts.from_json(json.loads(self._path(key).read_text("utf-8")))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -78,16 +90,11 @@ class FactsCache:
 
     def save(self, key: str, facts: Facts) -> None:
         """Write the facts whole or not at all. A folder that cannot be written costs a warning."""
-        data: dict[str, Any] = {
-            "schema": _SCHEMA,
-            "contract": facts.contract.to_json(),
-            "proofs": {d: [asdict(p) for p in proofs] for d, proofs in facts.proofs.items()},
-        }
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(data, file, indent=1)
+                json.dump(facts.to_json(), file, indent=1)
             Path(name).replace(self._path(key))
         except OSError as error:
             log.warning("facts not kept", extra=logs.fields(folder=self._folder, why=error))

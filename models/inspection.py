@@ -101,9 +101,7 @@ def seam_error(runner: Runner, contract: Contract, overlap: int, core: int = 48)
     left = runner(x[..., : seam + reach])
     right = runner(x[..., seam - reach :])
     scale = contract.scale
-    tiled = torch.cat(
-        (left[..., : seam * scale], right[..., reach * scale :]), dim=-1
-    )
+    tiled = torch.cat((left[..., : seam * scale], right[..., reach * scale :]), dim=-1)
     return float((tiled - whole).abs().max()) * 255
 
 

@@ -65,9 +65,7 @@ class Loaded:
         return int(self.descriptor.scale)
 
 
-def load_checkpoint(
-    path: Path, *, blend_path: Path | None = None, blend: float = 1.0
-) -> Loaded:
+def load_checkpoint(path: Path, *, blend_path: Path | None = None, blend: float = 1.0) -> Loaded:
     """The network in `path`, fused, in fp32 on the CPU.
 
     With `blend_path` the weights are `blend` x (those of `path`) + (1 - blend) x (those of
@@ -86,9 +84,10 @@ def load_checkpoint(
             f"{path.name} is a network of kind {descriptor.architecture.name} that needs a mask "
             "beside the picture; only networks that turn a picture into a picture can be used."
         )
-    return Loaded(descriptor=fuse(descriptor), parameters=sum(
-        p.numel() for p in descriptor.model.parameters()
-    ))
+    return Loaded(
+        descriptor=fuse(descriptor),
+        parameters=sum(p.numel() for p in descriptor.model.parameters()),
+    )
 
 
 def _state_dict(path: Path) -> dict[str, Any]:

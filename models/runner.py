@@ -61,9 +61,7 @@ class Runner:
         x = x.contiguous(memory_format=torch.channels_last)
         with ExitStack() as stack:
             if self._autocast:
-                stack.enter_context(
-                    torch.autocast(self.device.type, dtype=DTYPES[self.precision])
-                )
+                stack.enter_context(torch.autocast(self.device.type, dtype=DTYPES[self.precision]))
             y: Tensor = self._descriptor(x)
         return y.float()
 
@@ -101,9 +99,7 @@ def _fix_style(descriptor: Any, seed: int, device: torch.device) -> None:
 class _QuietNoise(TorchFunctionMode):
     """Answers `torch.randn_like` with zeros; active in the calling thread only."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.randn_like:
             return torch.zeros_like(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))

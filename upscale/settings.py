@@ -59,10 +59,17 @@ class Settings(BaseSettings):
         "get an overlap with a measured error.",
     )
     overlap: int = Field(
-        32, ge=0, le=512, description="Overlap in input pixels where tiling is not exact."
+        0,
+        ge=0,
+        le=512,
+        description="Overlap in input pixels where tiling is not exact; 0: what the seam "
+        "self-test of the network found enough (32 to 96).",
     )
     memory_mb: int = Field(
-        1024, ge=64, description="Memory in MB that tiles in flight may take on the device."
+        0,
+        ge=0,
+        description="Memory in MB that tiles in flight may take on the device; 0: a quarter of "
+        "what is free on a CPU, most of it on a card.",
     )
 
     max_input_pixels: int = Field(
@@ -92,9 +99,7 @@ class Settings(BaseSettings):
         30.0, ge=0, description="Time that running Jobs get to finish at shutdown, in seconds."
     )
 
-    media_ttl_seconds: int = Field(
-        3600, ge=1, description="Life time of media links, in seconds."
-    )
+    media_ttl_seconds: int = Field(3600, ge=1, description="Life time of media links, in seconds.")
     fetch_timeout_seconds: float = Field(
         30.0, gt=0, description="Time for fetching an image URL, in seconds."
     )
@@ -102,8 +107,9 @@ class Settings(BaseSettings):
         False, description="No outgoing connection at all, except to the hosts of local_hosts."
     )
     local_hosts: str = Field(
-        "", description="Hosts of the house, comma-separated, that URLs may name although their "
-        "addresses are private."
+        "",
+        description="Hosts of the house, comma-separated, that URLs may name although their "
+        "addresses are private.",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -1,0 +1,173 @@
+"""The server's end of the device worker: a bounded queue in front of it, and its replacement.
+
+Torch-free and asynchronous. Jobs run one at a time, in order; paths and Plans go over the pipe,
+never pixels. A worker that dies is replaced and its Job is run again once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from upscale import logs
+from upscale.engine.device import DeviceProfile
+from upscale.engine.order import JobOrder
+from upscale.engine.plan import NetworkRef, Plan, PlanLimits, Request, make_plan
+from upscale.engine.pipe import WorkerGone, WorkerPipe
+from upscale.engine.receipt import Progress, Receipt
+from upscale.errors import Draining, QueueFull, ServerFault, WorkerDied
+from upscale.imaging.probe import Probe
+from upscale.models.contract import Contract
+from upscale.models.facts import Facts, FactsCache
+from upscale.settings import Settings
+from upscale.weights.store import Network
+
+log = logs.get("engine")
+
+_ATTEMPTS = 2
+
+OnProgress = Callable[[Progress], None]
+
+
+class Engine:
+    """One device, behind a queue. All methods belong to one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._limits = PlanLimits.of(settings)
+        self._cache = FactsCache(settings.cache_folder / "networks")
+        self._facts: dict[str, Facts] = {}
+        self._worker: WorkerPipe | None = None
+        self._turn = asyncio.Lock()
+        self._starting = asyncio.Lock()
+        self._expected: dict[str, float] = {}
+        self._draining = False
+
+    @property
+    def waiting(self) -> int:
+        """Jobs in the queue, the running one included."""
+        return len(self._expected)
+
+    @property
+    def alive(self) -> bool:
+        """Whether a worker process is there."""
+        return self._worker is not None and self._worker.alive
+
+    async def start(self) -> None:
+        """Start the worker process; it goes on getting ready when this returns."""
+        async with self._starting:
+            if not self.alive:
+                self._worker = await WorkerPipe.spawn(self._settings)
+
+    async def close(self, drain_seconds: float = 0.0) -> None:
+        """Take no more Jobs, let the accepted ones finish for `drain_seconds`, then stop the worker."""
+        self._draining = True
+        if self._expected:
+            log.info("draining", extra=logs.fields(jobs=self.waiting, seconds=drain_seconds))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(drain_seconds):
+                    while self._expected:
+                        await asyncio.sleep(0.05)
+        if self._worker is not None:
+            await self._worker.stop()
+
+    async def device(self) -> DeviceProfile:
+        """The device, once the worker has looked at it; raises what kept it from starting."""
+        return await (await self._ready_worker()).ready()
+
+    async def facts(self, network: Network) -> Facts:
+        """Contract and proofs; from the disk where known, else the worker measures now.
+
+        Raises CheckpointError when the file cannot be used.
+        """
+        ref = NetworkRef.of(network)
+        device = await self.device()
+        known = self._facts.get(ref.key) or self._cache.load(ref.key)
+        if known is None or device.key not in known.proofs:
+            known = Facts.from_json(await self._call("facts", network=vars(ref)))
+        self._facts[ref.key] = known
+        return known
+
+    async def contract(self, network: Network) -> Contract:
+        """What the engine must know of `network`; see `facts`."""
+        return (await self.facts(network)).contract
+
+    async def plan(self, probe: Probe, network: Network, request: Request) -> Plan:
+        """The Plan of a request; see `engine.plan.make_plan` for what it raises."""
+        facts = await self.facts(network)
+        ref = NetworkRef.of(network)
+        return make_plan(probe, facts, ref, request, await self.device(), self._limits)
+
+    async def run(self, job: JobOrder, progress: OnProgress | None = None) -> Receipt:
+        """Wait for the Job's turn and run it; the result is at `job.target` afterwards.
+
+        Raises QueueFull at once when too many wait, Draining at shutdown, WorkerDied after a second
+        death, and what the Job itself raises. Cancelling the caller cancels the Job within a tile.
+        """
+        if self._draining:
+            raise Draining("The server is shutting down; try again in a minute.")
+        if self.waiting >= self._settings.queue_limit:
+            wait = sum(self._expected.values())
+            raise QueueFull(
+                f"{self.waiting} jobs are waiting, about {wait:.0f} s of work. Try again later.",
+                retry_after=round(wait / self.waiting) + 1,
+            )
+        self._expected[job.id] = job.plan.expected_seconds
+        try:
+            async with self._turn:
+                return await self._run(job, progress)
+        finally:
+            del self._expected[job.id]
+
+    async def _run(self, job: JobOrder, progress: OnProgress | None) -> Receipt:
+        for attempt in range(1, _ATTEMPTS + 1):
+            worker = await self._ready_worker()
+            call = worker.call(
+                "run", on_progress=_told(progress) if progress else None, order=job.to_json()
+            )
+            try:
+                result = await asyncio.shield(call.future)
+                return Receipt.from_json({**result, "attempts": attempt})
+            except asyncio.CancelledError:
+                worker.cancel(call.id)
+                call.future.add_done_callback(lambda future: _forget(future, job))
+                raise
+            except WorkerGone as gone:
+                # What it left half-written has no other owner.
+                job.scratch_path.unlink(missing_ok=True)
+                log.error(
+                    "worker died", extra=logs.fields(job=job.id, attempt=attempt, exit=gone.code)
+                )
+        raise WorkerDied(
+            "The worker process died twice on this job (often: out of memory). "
+            "It was not tried a third time."
+        )
+
+    async def _call(self, op: str, **payload: object) -> dict[str, object]:
+        for _ in range(_ATTEMPTS):
+            worker = await self._ready_worker()
+            with contextlib.suppress(WorkerGone):
+                return await worker.call(op, **payload).future
+        raise WorkerDied("The worker process died twice while it looked at this network.")
+
+    async def _ready_worker(self) -> WorkerPipe:
+        for _ in range(_ATTEMPTS):
+            await self.start()
+            assert self._worker is not None
+            with contextlib.suppress(WorkerGone):
+                await self._worker.ready()
+                return self._worker
+        raise ServerFault("The worker process does not start; see the log.")
+
+
+def _told(progress: OnProgress) -> Callable[[dict[str, object]], None]:
+    return lambda event: progress(Progress(**event))  # type: ignore[arg-type]
+
+
+def _forget(future: asyncio.Future[dict[str, object]], job: JobOrder) -> None:
+    """A cancelled Job's end: nobody will fetch its result, should it have got that far."""
+    if future.cancelled() or future.exception() is not None:
+        job.scratch_path.unlink(missing_ok=True)
+        return
+    job.target.unlink(missing_ok=True)
