@@ -32,6 +32,18 @@ def test_small_side_is_the_reduction_of_the_large_side_inside() -> None:
         assert (got != wanted).mean() < 0.02
 
 
+def test_share_of_averaging_holds_for_photographs_and_drawings_apart() -> None:
+    def errors(crops: Crops) -> torch.Tensor:
+        small, large = crops.batch(16, torch.Generator().manual_seed(3))
+        plain = torch.nn.functional.avg_pool2d(large, 4)
+        return (small - plain).abs().amax(dim=(1, 2, 3)) * 255
+
+    assert (errors(Crops([noise(96, 128)], side=12, averaged=(1, 0))) <= 1).all()
+    assert (errors(Crops([noise(96, 128)], side=12, averaged=(0, 1))) > 1).all()
+    assert (errors(Crops([], side=12, drawn=4, averaged=(0, 1))) <= 1).all()
+    assert (errors(Crops([], side=12, drawn=4, averaged=(1, 0))) > 1).any()
+
+
 def test_same_seed_gives_the_same_batch_and_another_seed_does_not() -> None:
     crops = Crops([noise(96, 96)], side=8)
     first, again, other = (crops.batch(4, torch.Generator().manual_seed(s))[1] for s in (1, 1, 2))

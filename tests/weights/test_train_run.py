@@ -16,7 +16,8 @@ from spandrel import ModelLoader
 
 from upscale.weights.train.export import export, verify
 from upscale.weights.train.network import Compact, fresh, parameters_of
-from upscale.weights.train.train import LOG_EVERY, Recipe, main, train
+from upscale.weights.train.recipe import Recipe
+from upscale.weights.train.train import LOG_EVERY, main, train
 
 TINY = Recipe(steps=6, features=4, convs=1, batch=2, side=8, drawn=0, threads=1)
 

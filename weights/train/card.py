@@ -13,6 +13,7 @@ import platform
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill, wrap
 from typing import Any
 
 import torch
@@ -24,6 +25,16 @@ from upscale.weights.train.network import parameters_of
 
 POINTS = 200
 """Most points of a curve that are kept in the records."""
+
+
+LIMITS = """## Limits
+
+- Made for clean, sharp sources. It does not remove noise or the blocks of strong JPEG compression;
+  it enlarges them.
+- It restores what is there and does not invent texture: foliage, hair and fabric stay softer than
+  a generative model would paint them.
+- Fixed factor of four, RGB, no transparency of its own.
+"""
 
 
 def records(
@@ -89,14 +100,42 @@ def card(known: dict[str, Any], about_data: str) -> str:
     )
     shift = ", ".join(f"{v:+.3f}" for v in found.shift)
     versions = ", ".join(f"{name} {number}" for name, number in known["versions"].items())
-    length = "--steps {steps}" if recipe["steps"] else "--minutes {minutes:g}"
+    command = "python -m upscale.weights.train PICTURES --out DIR --validation VALIDATION"
+    changed = {k: v for k, v in recipe.items() if v is not None and v is not False}
+    options = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for name, value in changed.items()
+    ]
+    command = " \\\n    ".join([command, *wrap(" ".join(options), 90, break_on_hyphens=False)])
     number = "bfloat16" if recipe["bfloat16"] else "float32"
+    data = known["data"]
+    paragraphs = [
+        f"""A small network that enlarges photographs and drawings by four, made by this project
+        with `weights/train/`: SRVGGNetCompact ("Compact"), {recipe["features"]} features,
+        {recipe["convs"]} body convolutions, {known["parameters"]:,} parameters, float16,
+        {known["bytes"]:,} bytes, sha256 `{known["sha256"]}`.""",
+        f"""Flat fields, pure colours and borders included, come out within {found.flat} level(s)
+        of 255; {100 * found.flat_share:.2f} % of the values err at all. At a one-pixel edge between
+        two greys the output goes {found.overshoot} levels beyond the two sides (bicubic:
+        {found.overshoot_bicubic}). Mean shift of red, green, blue: {shift} levels. Measured with
+        `evaluate.py` and `checks.py`.""",
+        f"""{len(data["files"])} files; the digest over their sha256 and names is
+        `{data["digest"]}`, the list is in the records. {recipe["drawn"]} drawings (ramps,
+        shapes, text, panels) are made from the seed. No picture is part of this project.""",
+        f"""L1 between output and original alone: no adversarial or perceptual term, so nothing is
+        invented. Crops of {recipe["side"]} x {recipe["side"]} small pixels in eight orientations,
+        reduced by MATLAB-compatible bicubic; {100 * recipe["averaged_photographs"]:g} % of those of
+        photographs and {100 * recipe["averaged_drawings"]:g} % of those of drawings by averaging,
+        so that edges without the seams of bicubic do not ring. Batches of {recipe["batch"]}; Adam,
+        {recipe["rate"]:g} falling along a cosine; averaged weights ({recipe["average"]:g});
+        {number}. {known["steps"]:,} steps in {known["minutes"]:g} minutes on {known["machine"]};
+        the weights of step {known["chosen_step"]:,} were best on the validation pictures, which
+        were not trained on, and are the ones kept. {versions}.""",
+    ]
+    about, flat, files, how = (fill(" ".join(p.split()), 100) for p in paragraphs)
     return f"""# {known["file"]}
 
-A small network that enlarges photographs and drawings by four, made by this project with
-`weights/train/`. {known["parameters"]:,} parameters, {known["bytes"]:,} bytes, float16;
-SRVGGNetCompact ("Compact"), {recipe["features"]} features, {recipe["convs"]} body convolutions.
-sha256 `{known["sha256"]}`.
+{about}
 
 ## Figures
 
@@ -106,41 +145,23 @@ PSNR in dB of the luminance, 4 pixels cut from each border, bicubic reduction by
 |---|---|---|---|---|
 {rows}
 
-Flat fields come out within {found.flat} level(s) ({100 * found.flat_share:.1f} % of values err at
-all); at straight edges it goes {found.overshoot} levels beyond the two sides (bicubic:
-{found.overshoot_bicubic}); mean shift of red, green, blue: {shift} levels.
-Measured with `python -m upscale.weights.train.evaluate` and `checks.py`.
+{flat}
 
 ## Pictures
 
 {about_data.strip()}
 
-{len(known["data"]["files"])} files; the digest over their sha256 and names is
-`{known["data"]["digest"]}`, the list is in the records. {recipe["drawn"]} drawings (ramps, shapes,
-text) are made from the seed. The weights do not hold pictures, and none is part of this project.
+{files}
 
 ## Recipe
 
-`python -m upscale.weights.train PICTURES --out DIR --validation VALIDATION --seed {recipe["seed"]}
-{length.format(**recipe)} --features {recipe["features"]} --convs {recipe["convs"]} --batch
-{recipe["batch"]} --side {recipe["side"]} --rate {recipe["rate"]:g}`
+```
+{command}
+```
 
-L1 between output and original alone: no adversarial or perceptual term, so nothing is invented.
-Pairs by MATLAB-compatible bicubic reduction, crops of {recipe["side"]} x {recipe["side"]} small
-pixels in eight orientations, batches of {recipe["batch"]}; Adam {recipe["rate"]:g} falling along a
-cosine; averaged weights ({recipe["average"]:g}); {number}. {known["steps"]:,} steps in
-{known["minutes"]:g} minutes on {known["machine"]}; the weights of step {known["chosen_step"]:,}
-were best on the validation pictures, which were not trained on, and are the ones kept. {versions}.
+{how}
 
-## Limits
-
-- Made for clean, sharp sources. It does not remove noise or the blocks of strong JPEG compression;
-  it enlarges them.
-- It restores what is there and does not invent texture: foliage, hair and fabric stay softer than
-  a generative model would paint them.
-- Small text below about 8 pixels of height does not become legible.
-- Fixed factor of four, RGB, no transparency of its own.
-"""
+{LIMITS}"""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,7 +1,9 @@
 """Sharp pictures in memory, and batches of pairs cut from them.
 
 Works on a folder of pictures and a `torch.Generator`; knows nothing of networks. A pair's small
-side is made on the fly by the customary bicubic reduction, at any offset of the pixel grid.
+side is made on the fly at any offset of the pixel grid: mostly by the customary bicubic reduction,
+which leaves dark and light seams along edges, for some by plain averaging, which leaves none. A
+network that knew the first alone would ring wherever the seams are missing.
 """
 
 from __future__ import annotations
@@ -80,39 +82,51 @@ class Crops:
     """Random pairs from pictures in memory.
 
     Each picture is held with a copy of half its size (sharper, and other sizes of detail), and
-    `drawn` drawings are added. Crops fall evenly over the area of all, in eight orientations.
+    `drawn` drawings are added. Crops fall evenly over the area of all, in eight orientations;
+    `averaged` is the share that is reduced by averaging, of photographs and of drawings.
     """
 
     def __init__(
-        self, pictures: list[Picture], side: int, scale: int = 4, drawn: int = 0, seed: int = 0
+        self,
+        pictures: list[Picture],
+        side: int,
+        scale: int = 4,
+        drawn: int = 0,
+        averaged: tuple[float, float] = (0.0, 0.0),
+        seed: int = 0,
     ) -> None:
         self.side, self.scale = side, scale
         self.margin = 4 * scale  # the kernel reaches 2 small pixels; 4 keeps phase and spare
         self.window = side * scale + 2 * self.margin
         sources = [piece for picture in pictures for piece in sharpest_pieces(picture)]
         sources += [_half(picture) for picture in sources]
+        self.averaged = [averaged[0]] * len(sources) + [averaged[1]] * drawn
         sources += drawings(drawn, seed)
         edge = ((self.margin, self.margin), (self.margin, self.margin), (0, 0))
-        padded = [np.pad(p, edge, mode="symmetric") for p in sources]
-        self.sources = [p for p in padded if min(p.shape[:2]) >= self.window]
-        if not self.sources:
+        self.sources = [np.pad(p, edge, mode="symmetric") for p in sources]
+        areas = [
+            float(p.shape[0] * p.shape[1]) if min(p.shape[:2]) >= self.window else 0.0
+            for p in self.sources
+        ]
+        if not any(areas):
             raise ValueError(f"no picture is as large as a crop of {side * scale} pixels")
-        areas = [float(p.shape[0] * p.shape[1]) for p in self.sources]
         self.reach = torch.tensor(areas, dtype=torch.float64).cumsum(0)
-        small = resize_matrix(self.window, self.window // scale)
-        inside = slice(4, 4 + side)
-        self.reduction = torch.from_numpy(small[inside]).float()  # [side, window]
+        cubic = resize_matrix(self.window, self.window // scale)
+        box = np.kron(np.eye(self.window // scale), np.full((1, scale), 1 / scale))
+        both = np.stack([cubic, box])[:, 4 : 4 + side]
+        self.reductions = torch.from_numpy(both).float()  # [2, side, window]
 
     def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """float32 [count, 3, side, side] and [count, 3, side * scale, side * scale], 0..1.
 
         Both hold whole 8-bit levels. The same generator state gives the same batch.
         """
-        draws = torch.rand(count, 4, generator=generator, dtype=torch.float64)
-        chosen = torch.searchsorted(self.reach, draws[:, 0] * self.reach[-1])
-        windows = []
-        for index, (_, y, x, turn) in zip(chosen.tolist(), draws.tolist(), strict=True):
-            source = self.sources[min(index, len(self.sources) - 1)]
+        draws = torch.rand(count, 5, generator=generator, dtype=torch.float64)
+        chosen = torch.searchsorted(self.reach, draws[:, 0] * self.reach[-1], right=True)
+        windows, kinds = [], []
+        for index, (_, y, x, turn, kind) in zip(chosen.tolist(), draws.tolist(), strict=True):
+            source = self.sources[index]
+            kinds.append(int(kind < self.averaged[index]))
             top = int(y * (source.shape[0] - self.window + 1))
             left = int(x * (source.shape[1] - self.window + 1))
             window = source[top : top + self.window, left : left + self.window]
@@ -120,8 +134,9 @@ class Crops:
             windows.append(window[:, ::-1] if int(turn * 8) % 2 else window)
         stacked = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2)
         levels = stacked.float().contiguous()  # [count, 3, window, window], 0..255
-        rows = (self.reduction @ levels).add_(0.5).floor_().clamp_(0, 255)
-        small = (rows @ self.reduction.T).add_(0.5).floor_().clamp_(0, 255)
+        reduction = self.reductions[kinds][:, None]  # [count, 1, side, window]
+        rows = (reduction @ levels).add_(0.5).floor_().clamp_(0, 255)
+        small = (rows @ reduction.mT).add_(0.5).floor_().clamp_(0, 255)
         m, size = self.margin, self.side * self.scale
         return small / 255, levels[:, :, m : m + size, m : m + size] / 255
 

@@ -16,9 +16,9 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,:;!?
 
 
 def drawings(count: int, seed: int) -> list[Picture]:
-    """`count` pictures uint8 [512, 512, 3]: in turn a ramp, shapes, and lines with text."""
+    """`count` pictures uint8 [512, 512, 3]: in turn a ramp, shapes, lines with text, panels."""
     random = np.random.default_rng(seed)
-    makers = (_ramp, _shapes, _writing)
+    makers = (_ramp, _shapes, _writing, _panels)
     return [makers[i % len(makers)](random) for i in range(count)]
 
 
@@ -26,7 +26,10 @@ def _colour(random: np.random.Generator) -> tuple[int, int, int]:
     if random.random() < 0.4:  # greys, on which a tint would be seen first
         level = int(random.integers(256))
         return (level, level, level)
-    r, g, b = (int(v) for v in random.integers(0, 256, 3))
+    pure = random.random() < 0.4  # the corners of the colour cube hardly occur in photographs
+    r, g, b = (
+        int(v) for v in (random.integers(0, 2, 3) * 255 if pure else random.integers(0, 256, 3))
+    )
     return (r, g, b)
 
 
@@ -77,6 +80,19 @@ def _writing(random: np.random.Generator) -> Picture:
         draw.text((int(random.integers(-20, 60)), top), "".join(letters), fill=fill, font=font)
         top += int(size * 1.3)
     return _halved(image)
+
+
+def _panels(random: np.random.Generator) -> Picture:
+    """Boxes with thin frames on whole pixels and nothing smoothed, as on a screen."""
+    image = Image.new("RGB", (SIDE, SIDE), _colour(random))
+    draw = ImageDraw.Draw(image)
+    for _ in range(60):
+        x, y = (int(v) for v in random.integers(-20, SIDE, 2))
+        w, h = (int(v) for v in random.integers(4, 160, 2))
+        frame = _colour(random) if random.random() < 0.5 else None
+        width = int(random.integers(1, 5))
+        draw.rectangle((x, y, x + w, y + h), fill=_colour(random), outline=frame, width=width)
+    return np.asarray(image, dtype=np.uint8)
 
 
 def _halved(image: Image.Image) -> Picture:

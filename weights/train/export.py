@@ -31,6 +31,7 @@ def export(state: Mapping[str, Tensor], path: Path, scale: int = 4) -> int:
     except BaseException:
         waiting.unlink()
         raise
+    waiting.chmod(0o644)  # safetensors gives it to its owner alone
     os.replace(waiting, path)
     return path.stat().st_size
 

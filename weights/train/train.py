@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,47 +30,9 @@ from upscale.weights.train.data import Crops, listing, picture_paths, read
 from upscale.weights.train.evaluate import evaluate
 from upscale.weights.train.export import export
 from upscale.weights.train.network import Compact, fresh, parameters_of
+from upscale.weights.train.recipe import Recipe
 
 LOG_EVERY = 100
-WARM_UP = 200
-"""Steps in which the learning rate rises to its full value; Adam's first estimates are poor."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides the outcome. Sides in small pixels; exactly one of steps and minutes."""
-
-    steps: int | None = None
-    minutes: float | None = None
-    seed: int = 0
-    features: int = 48
-    convs: int = 10
-    batch: int = 16
-    side: int = 40
-    rate: float = 1e-3
-    last_rate: float = 1e-6
-    average: float = 0.999
-    drawn: int = 14
-    threads: int = 2
-    device: str = "cpu"
-    bfloat16: bool = False
-    """Five times the speed where the machine has units for it, an eighth where it has not."""
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("give either steps or minutes")
-
-    def progress(self, step: int, seconds: float) -> float:
-        """Share of the run that is done, 0..1."""
-        if self.steps is not None:
-            return min(1.0, step / self.steps)
-        return min(1.0, seconds / (60 * (self.minutes or 1)))
-
-    def rate_at(self, step: int, seconds: float) -> float:
-        """Half a cosine from `rate` to `last_rate`, after a linear start."""
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step, seconds)))
-        rate = self.last_rate + (self.rate - self.last_rate) * cosine
-        return rate * min(1.0, (step + 1) / WARM_UP)
 
 
 class Run:
@@ -160,22 +122,25 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     (out / "listing.json").write_text(json.dumps(asdict(listing(pictures)), indent=1))
     sources = [read(path) for path in picture_paths(pictures)]
-    run = Run(recipe, Crops(sources, recipe.side, drawn=recipe.drawn, seed=recipe.seed))
+    shares = (recipe.averaged_photographs, recipe.averaged_drawings)
+    crops = Crops(sources, recipe.side, drawn=recipe.drawn, averaged=shares, seed=recipe.seed)
+    run = Run(recipe, crops)
     checkpoint, curve = out / "checkpoint.pt", out / "curve.jsonl"
     if checkpoint.exists():
         run.restore(torch.load(checkpoint, map_location=recipe.device, weights_only=True))
     _cut_curve(curve, run.step)
-    _say(f"{parameters_of(run.network)} parameters, {len(run.crops.sources)} sources, "
-         f"from step {run.step}")  # fmt: skip
-    saved_at = time.monotonic()
+    size = parameters_of(run.network)
+    _say(f"{size} parameters, {len(crops.sources)} sources, from step {run.step}")
+    saved_at, saved_step = time.monotonic(), run.step
     while not run.done and not stop(run.step):
         run.advance()
         if run.step % LOG_EVERY == 0:
             _log(curve, run)
         if time.monotonic() - saved_at > 60 * save_minutes:
             _save(run, out, validation)
-            saved_at = time.monotonic()
-    _save(run, out, validation)
+            saved_at, saved_step = time.monotonic(), run.step
+    if run.step > saved_step:
+        _save(run, out, validation)
     return run
 
 
@@ -234,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
     plain = Recipe(steps=1)
     for name in ("seed", "features", "convs", "batch", "side", "drawn", "threads"):
         parser.add_argument(f"--{name}", type=int, default=getattr(plain, name))
-    for name in ("rate", "last_rate", "average"):
+    for name in ("rate", "last_rate", "average", "averaged_photographs", "averaged_drawings"):
         option = "--" + name.replace("_", "-")
         parser.add_argument(option, type=float, default=getattr(plain, name))
     parser.add_argument("--device", default=plain.device)

@@ -1,0 +1,52 @@
+"""All that decides the outcome of a run, and the learning rate that follows from it.
+
+Plain numbers; knows nothing of pictures or networks. A checkpoint carries its recipe, and goes on
+under the same one only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+WARM_UP = 200
+"""Steps in which the learning rate rises to its full value; Adam's first estimates are poor."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the outcome. Sides in small pixels; exactly one of steps and minutes."""
+
+    steps: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    features: int = 48
+    convs: int = 10
+    batch: int = 16
+    side: int = 40
+    rate: float = 1e-3
+    last_rate: float = 1e-6
+    average: float = 0.999
+    drawn: int = 20
+    averaged_photographs: float = 0.1
+    averaged_drawings: float = 0.5
+    threads: int = 2
+    device: str = "cpu"
+    bfloat16: bool = False
+    """Five times the speed where the machine has units for it, an eighth where it has not."""
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give either steps or minutes")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the run that is done, 0..1."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        return min(1.0, seconds / (60 * (self.minutes or 1)))
+
+    def rate_at(self, step: int, seconds: float) -> float:
+        """Half a cosine from `rate` to `last_rate`, after a linear start."""
+        cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step, seconds)))
+        rate = self.last_rate + (self.rate - self.last_rate) * cosine
+        return rate * min(1.0, (step + 1) / WARM_UP)
