@@ -46,12 +46,17 @@ def _pushed(colour: Pixels, alpha: Pixels) -> tuple[Floats, Floats]:
 
 
 def _pulled(sums: Floats, weights: Floats) -> Floats:
-    """The colours of a level, without holes: its own where it has any, else those from above."""
+    """The colours of a level, without holes: its own where it has any, else those from above.
+
+    Both arguments are used up, so that a level is held once.
+    """
     holes: Flags = weights == 0
-    values: Floats = np.divide(sums, np.where(holes, 1, weights)[..., None], dtype=np.float32)
-    if holes.any():
-        _fill(values, holes, _pulled(_halved(sums), _halved(weights)))
-    return values
+    above = _pulled(_halved(sums), _halved(weights)) if holes.any() else None
+    weights[holes] = 1
+    sums /= weights[..., None]
+    if above is not None:
+        _fill(sums, holes, above)
+    return sums
 
 
 def _halved(values: Floats) -> Floats:

@@ -1,0 +1,108 @@
+import asyncio
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from upscale.errors import Draining, ServerFault, UnreadableImage
+from upscale.imaging.pool import PixelPool
+from upscale.imaging.probing import probe
+
+
+def _run(work, workers=1, **options):
+    """Await `work(pool)` in a loop of its own."""
+
+    async def main():
+        pool = PixelPool(workers, **options)
+        try:
+            return await asyncio.wait_for(work(pool), 60)
+        finally:
+            pool.close()
+
+    return asyncio.run(main())
+
+
+def test_helpers_answer_as_probing_does_and_survive_the_death_of_one(rgb_jpeg, tmp_path):
+    text = tmp_path / "words.png"
+    text.write_text("words")
+
+    async def work(pool):
+        assert await pool.probe(rgb_jpeg) == probe(rgb_jpeg)
+        with pytest.raises(UnreadableImage, match="is text") as caught:
+            await pool.probe(text)
+        assert caught.value.field == "image"
+        helper = _children()[0]
+        helper.kill()
+        helper.wait(10)
+        assert await pool.probe(rgb_jpeg) == probe(rgb_jpeg)
+        return _children()
+
+    left = _run(work)
+    psutil.wait_procs(left, 10)
+    assert not [child for child in left if child.is_running()]
+
+
+def test_a_probe_that_takes_too_long_is_refused_and_its_helper_replaced(rgb_jpeg, tmp_path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)  # opening it for reading waits for a writer that never comes
+
+    async def work(pool):
+        with pytest.raises(UnreadableImage, match=r"within 0\.5 seconds"):
+            await pool.probe(pipe)
+        return await pool.probe(rgb_jpeg)
+
+    assert _run(work, seconds=0.5) == probe(rgb_jpeg)
+
+
+def test_closing_ends_a_probe_at_work_and_refuses_new_ones(rgb_jpeg, tmp_path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+
+    async def work(pool):
+        assert await pool.probe(rgb_jpeg)
+        stuck = asyncio.ensure_future(pool.probe(pipe))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        pool.close()
+        with pytest.raises(Draining):
+            await stuck
+        with pytest.raises(Draining):
+            await pool.probe(rgb_jpeg)
+
+    began = time.monotonic()
+    _run(work)
+    assert time.monotonic() - began < 15
+
+
+def test_a_file_that_kills_two_helpers_is_a_server_fault(rgb_jpeg, monkeypatch):
+    from concurrent.futures.process import BrokenProcessPool
+
+    from upscale.imaging import pool as module
+
+    calls = []
+
+    async def die(_helper, path):
+        calls.append(path)
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(module._Helper, "_run", die)
+    with pytest.raises(ServerFault, match="twice"):
+        _run(lambda pool: pool.probe(rgb_jpeg))
+    assert calls == [rgb_jpeg, rgb_jpeg]
+
+
+def test_the_room_loads_without_torch():
+    code = (
+        "import sys, upscale.imaging.pool, upscale.imaging.decode, upscale.imaging.sinks\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def _children():
+    """The helpers among the child processes (the other is multiprocessing's own tracker)."""
+    found = psutil.Process().children()
+    return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
