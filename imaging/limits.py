@@ -28,7 +28,8 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "png": Format("image/png", ".png", False, True, True, (1 << 31) - 1),
-    "jpeg": Format("image/jpeg", ".jpg", True, False, False, 65535),
+    # The file could hold 65535, libjpeg writes and reads no more than this.
+    "jpeg": Format("image/jpeg", ".jpg", True, False, False, 65500),
     "webp": Format("image/webp", ".webp", True, True, False, 16383),
 }
 

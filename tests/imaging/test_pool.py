@@ -57,6 +57,18 @@ def test_a_probe_that_takes_too_long_is_refused_and_its_helper_replaced(rgb_jpeg
     assert _run(work, seconds=0.5) == probe(rgb_jpeg)
 
 
+def test_a_caller_that_goes_away_does_not_cost_a_helper(rgb_jpeg, tmp_path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+
+    async def work(pool):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pool.probe(pipe), 0.1)
+        return await asyncio.gather(*(pool.probe(rgb_jpeg) for _ in range(20)))
+
+    assert _run(work, workers=2, seconds=1.0) == [probe(rgb_jpeg)] * 20
+
+
 def test_closing_ends_a_probe_at_work_and_refuses_new_ones(rgb_jpeg, tmp_path):
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)

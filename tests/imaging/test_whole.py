@@ -4,6 +4,7 @@ from PIL import Image
 
 from tests.imaging.conftest import exif_bytes, noise
 from upscale.errors import OutputFault, ServerFault
+from upscale.imaging.limits import FORMATS
 from upscale.imaging.picture import OutputSpec
 from upscale.imaging.whole import WholeSink
 
@@ -106,3 +107,11 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
     path.symlink_to("/dev/full")
     with pytest.raises(OutputFault, match="the disk is full"):
         _write(path, "jpeg", noise(99, 99, 3))
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp"])
+def test_the_longest_side_of_the_table_can_be_written(tmp_path, format):
+    side = FORMATS[format].max_side
+    _write(tmp_path / "a", format, np.zeros((2, side, 3), np.uint8))
+    with Image.open(tmp_path / "a") as image:
+        assert image.size == (side, 2)
