@@ -100,12 +100,12 @@ def quantise(y: Tensor, dtype: type[np.unsignedinteger[Any]]) -> Pixels:
 
 
 def contributed(span: Span, feather: int, length: int) -> tuple[int, int]:
-    """The input pixels [start, stop) that a tile contributes to: its core and the feather beyond."""
+    """The input pixels [start, stop) that a tile gives: its core and the feather beyond."""
     return max(0, span.core_start - feather), min(length, span.core_stop + feather)
 
 
 def ramp(span: Span, feather: int, length: int, scale: int) -> Floats:
-    """Weights over `contributed`, in output pixels; those of neighbours add up to one everywhere."""
+    """Weights over `contributed`, in output pixels; those of neighbours add up to one."""
     start, stop = contributed(span, feather, length)
     at = (np.arange(start * scale, stop * scale) + 0.5) / scale
     weights = np.ones(len(at), np.float64)

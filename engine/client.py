@@ -13,8 +13,8 @@ from collections.abc import Callable
 from upscale import logs
 from upscale.engine.device import DeviceProfile
 from upscale.engine.order import JobOrder
-from upscale.engine.plan import NetworkRef, Plan, PlanLimits, Request, make_plan
 from upscale.engine.pipe import WorkerGone, WorkerPipe
+from upscale.engine.plan import NetworkRef, Plan, PlanLimits, Request, make_plan
 from upscale.engine.receipt import Progress, Receipt
 from upscale.errors import Draining, QueueFull, ServerFault, WorkerDied
 from upscale.imaging.probe import Probe
@@ -61,7 +61,7 @@ class Engine:
                 self._worker = await WorkerPipe.spawn(self._settings)
 
     async def close(self, drain_seconds: float = 0.0) -> None:
-        """Take no more Jobs, let the accepted ones finish for `drain_seconds`, then stop the worker."""
+        """Take no more Jobs, give the accepted ones `drain_seconds`, then stop the worker."""
         self._draining = True
         if self._expected:
             log.info("draining", extra=logs.fields(jobs=self.waiting, seconds=drain_seconds))
@@ -85,7 +85,7 @@ class Engine:
         device = await self.device()
         known = self._facts.get(ref.key) or self._cache.load(ref.key)
         if known is None or device.key not in known.proofs:
-            known = Facts.from_json(await self._call("facts", network=vars(ref)))
+            known = Facts.from_json(await self._measure(ref))
         self._facts[ref.key] = known
         return known
 
@@ -144,11 +144,11 @@ class Engine:
             "It was not tried a third time."
         )
 
-    async def _call(self, op: str, **payload: object) -> dict[str, object]:
+    async def _measure(self, ref: NetworkRef) -> dict[str, object]:
         for _ in range(_ATTEMPTS):
             worker = await self._ready_worker()
             with contextlib.suppress(WorkerGone):
-                return await worker.call(op, **payload).future
+                return await worker.call("facts", network=vars(ref)).future
         raise WorkerDied("The worker process died twice while it looked at this network.")
 
     async def _ready_worker(self) -> WorkerPipe:

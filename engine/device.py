@@ -1,4 +1,4 @@
-"""What a plan must know of the device that will run it, as plain data; and how torch is asked for it.
+"""What a plan must know of the device that will run it, as plain data; and how torch is asked.
 
 Only `detect` imports torch, and only when it is called.
 """

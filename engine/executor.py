@@ -203,7 +203,10 @@ class TileExecutor:
         for axis in ("y", "x") if taller else ("x", "y"):
             parts = heights if axis == "y" else widths
             if len(parts) == 2 and all(part.core_length >= least for part in parts):
-                return [[replace(tile, **{axis: part})] for part in parts]
+                return [
+                    [replace(tile, y=part) if axis == "y" else replace(tile, x=part)]
+                    for part in parts
+                ]
         return [group]
 
     def _results(self, group: list[Tile], source: Pixels) -> list[Tensor]:

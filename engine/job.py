@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -242,7 +242,7 @@ def _stored(
     bands: Iterable[Pixels],
     step: PassPlan,
     channels: int,
-    file: tempfile._TemporaryFileWrapper[bytes],
+    file: IO[bytes],
 ) -> Pixels:
     """A pass's result as uint16 [H, W, C], in a file mapped to memory: pages may leave it."""
     shape = (step.size.out_height, step.size.out_width, channels)
@@ -252,7 +252,7 @@ def _stored(
         os.posix_fallocate(file.fileno(), 0, 2 * shape[0] * shape[1] * shape[2])
     except OSError as error:
         raise OutputFault(f"No room for the intermediate picture: {error.strerror}.") from error
-    pixels: Pixels = np.memmap(file, dtype=np.uint16, mode="r+", shape=shape)  # type: ignore[call-overload]
+    pixels: Pixels = np.memmap(file, dtype=np.uint16, mode="r+", shape=shape)
     row = 0
     for band in bands:
         pixels[row : row + len(band)] = band

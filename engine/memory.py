@@ -19,7 +19,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed blocks in the process. To be called before torch is imported; True where it took."""
+    """Keep freed blocks in the process; to be called before torch is imported. True: it took."""
     libc = _glibc()
     if libc is None:
         return False

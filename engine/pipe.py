@@ -130,7 +130,8 @@ class WorkerPipe:
                 self._hear(json.loads(line))
         finally:
             code = await self._process.wait()
-            for future in (self._ready, *self._calls.values()):
+            pending: list[asyncio.Future[Any]] = [self._ready, *self._calls.values()]
+            for future in pending:
                 if not future.done():
                     future.set_exception(WorkerGone(code))
                     # Some have no reader any more; that is no reason for a complaint at exit.

@@ -75,7 +75,7 @@ class Request:
 
 @dataclass(frozen=True)
 class PlanLimits:
-    """The limits and preferences of the operator that a plan obeys; see the settings of these names."""
+    """The operator's limits and preferences that a plan obeys; see the settings of these names."""
 
     max_input_pixels: int
     max_output_pixels: int
@@ -241,7 +241,7 @@ def _output(probe: Probe, request: Request, width: int, height: int) -> OutputSp
 def _proof(
     facts: Facts, probe: Probe, request: Request, device: DeviceProfile, limits: PlanLimits
 ) -> Proof:
-    """The precision to run in: fp32 for 16-bit sources, else the wish, else the fastest safe one."""
+    """The precision to run in: fp32 for 16-bit sources, else the wish, else the fastest safe."""
     wish = request.precision if request.precision != "auto" else limits.precision
     if probe.depth == 16:
         wish = "fp32"

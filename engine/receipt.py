@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a Job stands. `megapixels` are finished output pixels / 1e6, `seconds` since its start."""
+    """Where a Job stands. `megapixels`: finished output pixels / 1e6, `seconds` since its start."""
 
     stage: str
     tiles_done: int

@@ -42,7 +42,7 @@ def scaled(side: int, factor: Decimal) -> int:
 
 @dataclass(frozen=True)
 class PassSize:
-    """One run of a network: what goes in, what comes out, and the size it is resampled to (pixels)."""
+    """One run of a network: what goes in, what comes out, the size it is resampled to (pixels)."""
 
     in_width: int
     in_height: int
@@ -58,7 +58,7 @@ class PassSize:
 
 
 def passes(width: int, height: int, native: int, factor: Decimal) -> tuple[PassSize, ...]:
-    """The passes that take width x height to `factor` times its size with a network of scale `native`.
+    """The passes that enlarge width x height by `factor` with a network of scale `native`.
 
     Every pass but the last is resampled to what the next needs: the result over `native`, so that
     nothing is computed that is thrown away. A network of scale 1 runs once.

@@ -3,7 +3,7 @@
 An axis is cut into cores that cover it without gap. A tile is a core with its margin on each side,
 clipped at the picture's edge, beginning on a multiple of the grid. Tiles of one axis have one
 length, so that they batch; the last may be longer by less than the grid, to end where the picture
-ends. Where tiles blend, each contributes `feather` pixels beyond its core and neighbours cross-fade.
+ends. Where tiles blend, each gives `feather` pixels beyond its core, and neighbours cross-fade.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a pass is cut into tiles: exactly where that is affordable, with a measured overlap elsewhere.
+"""How a pass is cut into tiles: exactly where that is affordable, else with a measured overlap.
 
 A pure function of sizes, Contract and device. The geometry itself is in `engine.tiles`.
 """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class RowResampler:
-    """Resamples pictures of height x width `source` to `target` (both pixels), some rows at a time."""
+    """Resamples pictures of height x width `source` to `target` pixels, some rows at a time."""
 
     def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
         self.source = source

@@ -1,3 +1,3 @@
-"""Models and networks. Belongs here: the catalogue (data, importable without torch), the Contract and
-how it is measured, loading and detection of checkpoints. Does not: tiles, files of pixels, HTTP.
+"""Models and networks. Belongs here: the catalogue (data, importable without torch), the Contract
+and how it is measured, loading and detection of checkpoints. Does not: tiles, files, HTTP.
 """

@@ -37,11 +37,11 @@ def _run(runner: Runner, side: int) -> tuple[int, int]:
     return flops.get_total_flops() // 2, memory.peak
 
 
-class _PeakBytes(TorchDispatchMode):
+class _PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the storages that operators create and counts those alive."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0
         self._seen: set[int] = set()

@@ -41,12 +41,13 @@ class CompactWithWideBase(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 [N, C, H, W] -> float32 [N, C, H*s, W*s]; the body runs in its weights' type."""
-        out = x.to(next(self.body.parameters()).dtype)
+        out: Tensor = x.to(next(self.body.parameters()).dtype)
         for layer in self.body:
             out = layer(out)
         # float() makes a new tensor in bf16; in fp32 it is the residual itself, free to change.
         out = self.upsampler(out).float()
-        return out.add_(F.interpolate(x, scale_factor=float(self.upscale), mode="nearest"))
+        out += F.interpolate(x, scale_factor=float(self.upscale), mode="nearest")
+        return out
 
 
 def _merge_branches(model: nn.Module) -> None:

@@ -11,7 +11,7 @@ import pickle
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,9 +19,6 @@ from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
 from upscale.errors import CheckpointError
 from upscale.models.fuse import fuse
-
-if TYPE_CHECKING:
-    Descriptor = ImageModelDescriptor[Any]
 
 SUFFIXES = (".safetensors", ".pth", ".ckpt")
 
@@ -49,9 +46,9 @@ _LOAD_ERRORS = (
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network in memory: spandrel's descriptor around a module in fp32 on the CPU, in eval mode."""
+    """A network in memory: spandrel's descriptor around an fp32 module on the CPU, in eval mode."""
 
-    descriptor: Descriptor
+    descriptor: ImageModelDescriptor[Any]
     parameters: int
 
     @property

@@ -72,7 +72,7 @@ def is_seedable(loaded: Loaded) -> bool:
 
 
 def _on(descriptor: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """A descriptor of its own around a copy of the module, so that precisions do not share weights."""
+    """A descriptor of its own around a copy of the module: precisions do not share weights."""
     clone = copy.copy(descriptor)
     model = copy.deepcopy(descriptor.model)
     clone._model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval()

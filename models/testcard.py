@@ -22,4 +22,5 @@ def draw_card(height: int, width: int, channels: int, seed: int = 7) -> Tensor:
     ramp = 0.3 + 0.4 * (0.6 * x + 0.4 * y)
     stripes = 0.06 * torch.sign(torch.sin(2 * math.pi * (5 * x * width / 64 + 3 * y)))
     card = ramp + stripes + 0.14 * cloud
-    return card.clamp(0, 1)[None].float()
+    result: Tensor = card.clamp(0, 1)[None].float()
+    return result
