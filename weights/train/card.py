@@ -115,7 +115,8 @@ def card(known: dict[str, Any], about_data: str) -> str:
         {recipe["convs"]} body convolutions, {known["parameters"]:,} parameters, float16,
         {known["bytes"]:,} bytes, sha256 `{known["sha256"]}`.""",
         f"""Flat fields, pure colours and borders included, come out within {found.flat} level(s)
-        of 255; {100 * found.flat_share:.2f} % of the values err at all. At a one-pixel edge between
+        of 255; {100 * found.flat_share:.2f} % of the values err at all. Smooth ramps keep within
+        {found.ramp} levels of the line (rounding alone: 0.5). At a one-pixel edge between
         two greys the output goes {found.overshoot} levels beyond the two sides (bicubic:
         {found.overshoot_bicubic}). Mean shift of red, green, blue: {shift} levels. Measured with
         `evaluate.py` and `checks.py`.""",

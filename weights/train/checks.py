@@ -24,12 +24,14 @@ FLAT_COLOURS = [(v, v, v) for v in range(256)] + [
 @dataclass(frozen=True)
 class Checks:
     """`flat`: largest error on flat fields; `flat_share`: of their pixels, how many err at all.
-    `overshoot`: beyond the two sides of a straight edge, and bicubic's. `shift`: mean of output
-    minus original for red, green, blue over the pictures of a folder.
+    `ramp`: largest distance from the straight line on smooth ramps. `overshoot`: beyond the two
+    sides of a straight edge, and bicubic's. `shift`: mean of output minus original for red, green,
+    blue over the pictures of a folder.
     """
 
     flat: int
     flat_share: float
+    ramp: float
     overshoot: int
     overshoot_bicubic: int
     shift: tuple[float, float, float]
@@ -46,7 +48,7 @@ def check(network: nn.Module, folder: Path) -> Checks:
         for _, small, large in pairs(folder)
     ]
     r, g, b = (round(float(v), 3) for v in np.mean(differences, axis=0))
-    return Checks(flat, share, ours, theirs, (r, g, b))
+    return Checks(flat, share, ramp_error(network), ours, theirs, (r, g, b))
 
 
 def flat_error(
@@ -61,6 +63,21 @@ def flat_error(
         wrong += int((error > 0).sum())
         pixels += error.size
     return worst, wrong / pixels
+
+
+def ramp_error(network: nn.Module, scale: int = 4) -> float:
+    """Largest distance in levels from the line, on grey ramps of 1, 2 and 4 levels a small pixel.
+
+    8 small pixels at each border are left out. Rounding alone makes 0.5.
+    """
+    worst = 0.0
+    for slope in (1, 2, 4):
+        small = np.zeros((24, 56, 3), dtype=np.uint8)
+        small[:] = (16 + slope * np.arange(56))[None, :, None]
+        wanted = 16 + slope * ((np.arange(56 * scale) + 0.5) / scale - 0.5)
+        error = np.abs(enlarge_by(network, small) - wanted[None, :, None])
+        worst = max(worst, float(error[8 * scale : -8 * scale, 8 * scale : -8 * scale].max()))
+    return round(worst, 2)
 
 
 def edge(low: int, high: int, side: int = 32) -> Picture:

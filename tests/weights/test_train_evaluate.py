@@ -1,0 +1,99 @@
+"""Figures: the measure itself, and that the shipped file has those its card claims."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from spandrel import ModelLoader
+from torch import nn
+
+from upscale.weights.train.bicubic import reduce
+from upscale.weights.train.card import card, thinned
+from upscale.weights.train.checks import edge, flat_error, overshoot
+from upscale.weights.train.evaluate import enlarge_by, evaluate, luminance, psnr, table
+from upscale.weights.train.network import fresh
+
+BUNDLED = Path(__file__).resolve().parents[2] / "weights" / "bundled"
+FILE = BUNDLED / "bundled-x4.safetensors"
+SET5 = Path(os.environ.get("UPSCALE_TEST_DATA", ""), "images", "set5")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> nn.Module:
+    network: nn.Module = ModelLoader(device="cpu").load_from_file(FILE).model
+    return network.float().eval()
+
+
+def test_luminance_is_matlabs() -> None:
+    colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 0, 255]]], dtype=np.uint8)
+    np.testing.assert_allclose(luminance(colours), [[16, 235, 81.481, 40.966]])
+
+
+def test_psnr_of_a_known_error_leaves_the_border_out() -> None:
+    truth = np.full((16, 16, 3), 100, dtype=np.uint8)
+    ours = truth + np.uint8(1)
+    ours[:4] = 255
+    assert psnr(ours, truth, border=4) == pytest.approx(20 * np.log10(255 / (219 / 255)))
+    assert psnr(truth, truth) == 100
+    assert psnr(ours, truth, border=0) < 20
+
+
+def test_folder_of_originals_equals_a_folder_of_pairs(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    for folder in ("alone", "paired/HR", "paired/LRx4"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.fromarray(picture).save(tmp_path / "alone" / "p.png")
+    Image.fromarray(picture).save(tmp_path / "paired" / "HR" / "p.png")
+    Image.fromarray(reduce(picture)).save(tmp_path / "paired" / "LRx4" / "p.png")
+    network = fresh(features=4, convs=1, seed=0)
+    scores = evaluate(network, tmp_path / "alone")
+    assert scores == evaluate(network, tmp_path / "paired")
+    assert [s.name for s in scores] == ["p", "mean"]
+    assert table(scores).count("\n") == 2
+
+
+def test_thinned_curve_keeps_the_end() -> None:
+    points = [{"step": float(i)} for i in range(1001)]
+    kept = thinned(points, 200)
+    assert len(kept) == 200
+    assert kept[-1] == points[-1]
+    assert len({p["step"] for p in kept}) == 200
+    assert thinned(points[:7], 200) == points[:7]
+
+
+def test_shipped_file_is_the_one_its_records_and_card_describe() -> None:
+    known = json.loads((BUNDLED / "bundled-x4.json").read_text())
+    assert hashlib.sha256(FILE.read_bytes()).hexdigest() == known["sha256"]
+    assert known["bytes"] == FILE.stat().st_size <= 1_500_000
+    assert len(known["curve"]) <= 200
+    about = (BUNDLED.parent / "train" / "cid22.md").read_text()
+    assert (BUNDLED / "bundled-x4.md").read_text() == card(known, about)
+
+
+def test_shipped_network_keeps_flat_fields_within_a_level(shipped: nn.Module) -> None:
+    greys = [(v, v, v) for v in range(0, 256, 5)]
+    worst, _ = flat_error(shipped, greys)
+    assert worst <= 1
+
+
+def test_shipped_network_does_not_ring_at_an_edge(shipped: nn.Module) -> None:
+    known = json.loads((BUNDLED / "bundled-x4.json").read_text())
+    small = edge(64, 192)
+    assert overshoot(enlarge_by(shipped, small), small) <= known["checks"]["overshoot"]
+
+
+@pytest.mark.skipif(
+    not (os.environ.get("UPSCALE_TEST_DATA") and SET5.is_dir()),
+    reason="UPSCALE_TEST_DATA names no folder with images/set5",
+)
+def test_shipped_network_has_the_figure_of_its_card_on_set5(shipped: nn.Module) -> None:
+    known = json.loads((BUNDLED / "bundled-x4.json").read_text())["figures"]["Set5"]
+    mean = evaluate(shipped, SET5)[-1]
+    assert mean.network == pytest.approx(known["network"], abs=0.005)
+    assert mean.bicubic == pytest.approx(known["bicubic"], abs=0.005)
