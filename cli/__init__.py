@@ -2,3 +2,12 @@
 exit codes. Does not: pixel work, plans, HTTP handling. Nothing here imports torch at module level,
 so that `upscale --help` answers at once.
 """
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """The entry point of the command: runs it and exits with its code."""
+    from upscale.cli.entry import run
+
+    run()

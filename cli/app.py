@@ -1,0 +1,207 @@
+"""The commands and their options. Each imports what it needs when it runs, so that help, completion
+and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EPILOG = "Exit codes: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted."
+
+app = typer.Typer(
+    name="upscale",
+    help="Upscale images on this machine: files, folders, or as a server.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+weights = typer.Typer(help="Networks installed on this machine.", no_args_is_help=True)
+app.add_typer(weights, name="weights")
+
+
+class Precision(StrEnum):
+    """Number formats that a network can run in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from upscale import __version__
+
+        typer.echo(f"upscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog=EPILOG)
+def image(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="IN", help="Files, folders (read recursively) or patterns."),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "-o", "--out", metavar="OUT", help="A folder; for one input also a file, by its ending."
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="See `upscale models`.")
+    ] = "bundled-x4",
+    scale: Annotated[
+        str | None,
+        typer.Option("-s", "--scale", help="1 to 16, fractions too. Default: the network's own."),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="png, jpeg or webp. Default: by OUT's ending, else png.")
+    ] = None,
+    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of jpeg and webp.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="For networks that draw random numbers.")] = 0,
+    denoise: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Strength, for networks that come as a pair of files."),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="auto takes the fastest that is proven safe.")
+    ] = Precision.auto,
+    tile: Annotated[
+        int, typer.Option(min=0, max=8192, help="Tile side in input pixels; 0: chosen.")
+    ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing results.")
+    ] = False,
+    receipt: Annotated[
+        bool, typer.Option("--receipt", help="Write what was done as JSON beside each result.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")] = False,
+) -> None:
+    """Upscale pictures: PNG, JPEG and WebP files, folders of them, or patterns.
+
+    Results are called NAME-4x.png and keep the tree of folders. Put names that begin with a dash
+    after a lone `--`.
+    """
+    from upscale.cli.image import Options, upscale_files
+    from upscale.cli.setup import load_settings
+    from upscale.engine.scaling import parse_factor
+
+    options = Options(
+        model=model,
+        scale=parse_factor(scale) if scale is not None else None,
+        format=format,
+        quality=quality,
+        seed=seed,
+        denoise=denoise,
+        precision=precision.value,
+        tile=tile,
+        overwrite=overwrite,
+        receipt=receipt,
+        dry_run=dry_run,
+    )
+    raise typer.Exit(upscale_files(inputs, out, options, load_settings()))
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind to; UPSCALE_HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0 takes a free one; UPSCALE_PORT.")
+    ] = None,
+) -> None:
+    """Start the server: the hosted gateway's API on this machine."""
+    from upscale.cli.serving import start
+    from upscale.cli.setup import load_settings
+
+    overrides: dict[str, Any] = {"host": host, "port": port}
+    start(load_settings(**{k: v for k, v in overrides.items() if v is not None}))
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the models of the catalogue, what serves them here, and the installed networks."""
+    from upscale.cli.listing import print_models
+    from upscale.cli.setup import load_settings
+
+    print_models(load_settings(), as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Show the hardware, each network's precision and why, the settings in effect."""
+    from upscale.cli.doctor import examine
+    from upscale.cli.setup import load_settings
+
+    raise typer.Exit(examine(load_settings(), as_json=json))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def bench(context: typer.Context) -> None:
+    """Time this machine (in a checkout of the repository): `upscale bench --help` has more."""
+    from upscale.cli.bench import run_benchmarks
+
+    raise typer.Exit(run_benchmarks(context.args))
+
+
+@weights.command("import")
+def weights_import(
+    file: Annotated[Path, typer.Argument(help="A checkpoint: .safetensors, .pth, .pt, .ckpt.")],
+    serves: Annotated[
+        str | None, typer.Option("--as", metavar="MODEL", help="A catalogue model it serves.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call it; default: the file's.")] = None,
+    no_sanity: Annotated[
+        bool, typer.Option("--no-sanity", help="Install it even if it turns grey into colour.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take an installed one's place.")
+    ] = False,
+) -> None:
+    """Check a checkpoint and install it as a network."""
+    from upscale.cli.setup import load_settings
+    from upscale.cli.weights import import_checkpoint
+
+    import_checkpoint(
+        load_settings(), file, serves=serves, name=name, sanity=not no_sanity, replace=replace
+    )
+
+
+@weights.command("list")
+def weights_list(json: Json = False) -> None:
+    """List the installed networks."""
+    from upscale.cli.listing import print_networks
+    from upscale.cli.setup import load_settings
+
+    print_networks(load_settings(), as_json=json)
+
+
+@weights.command("remove")
+def weights_remove(name: str) -> None:
+    """Remove an installed network and its file."""
+    from upscale.cli.setup import load_settings
+    from upscale.cli.weights import remove_network
+
+    remove_network(load_settings(), name)

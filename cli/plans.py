@@ -1,0 +1,33 @@
+"""A Plan in a few lines for people: what `--dry-run` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from upscale.engine.plan import PassPlan, Plan
+
+
+def described(source: Path, target: Path, plan: Plan) -> str:
+    """What would be made of `source`, how, how long it would take and what memory."""
+    output, probe = plan.output, plan.probe
+    lines = [
+        f"{source} -> {target}",
+        f"  {probe.width}x{probe.height} {probe.format} -> {output.width}x{output.height} "
+        f"{output.format}, {output.depth} bits, {output.channels} channels",
+        f"  {plan.network.name} ({plan.contract.architecture}), {plan.precision} on {plan.device}",
+        *(f"  {_pass(step)}" for step in plan.passes),
+        f"  about {plan.expected_seconds:.1f} s and {plan.expected_bytes / 1e6:.0f} MB",
+    ]
+    return "\n".join(lines)
+
+
+def _pass(step: PassPlan) -> str:
+    size, tiles = step.size, step.tiles
+    text = f"pass {size.in_width}x{size.in_height} -> {size.native_width}x{size.native_height}"
+    if size.resamples:
+        text += f" -> {size.out_width}x{size.out_height}"
+    seam = "" if tiles.seam_error is None else f", seam error {tiles.seam_error:.2f} levels"
+    return (
+        f"{text}: {tiles.count} tiles of {tiles.core_width}x{tiles.core_height} "
+        f"with a margin of {tiles.margin}, {tiles.mode}{seam}"
+    )
