@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from upscale import logs
 from upscale.engine.device import DeviceProfile
@@ -21,7 +22,9 @@ from upscale.imaging.probe import Probe
 from upscale.models.contract import Contract
 from upscale.models.facts import Facts, FactsCache
 from upscale.settings import Settings
-from upscale.weights.store import Network
+
+if TYPE_CHECKING:
+    from upscale.weights.store import Network
 
 log = logs.get("engine")
 

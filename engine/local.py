@@ -14,10 +14,10 @@ from upscale.engine.receipt import Progress, Receipt
 from upscale.imaging.probe import Probe
 from upscale.models.contract import Contract
 from upscale.settings import Settings
-from upscale.weights.store import Network
 
 if TYPE_CHECKING:
     from upscale.engine.session import Session
+    from upscale.weights.store import Network
 
 
 class LocalEngine:

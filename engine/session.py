@@ -49,12 +49,13 @@ class Session:
         if not self.device.is_cuda:
             torch.set_num_threads(self.device.cores)
 
-    def facts(self, network: NetworkRef, *, sanity: bool = True) -> Facts:
+    def facts(self, network: NetworkRef, *, sanity: bool = False) -> Facts:
         """Contract and proofs of a network, measured now if they are not known yet.
 
-        Raises CheckpointError when the file cannot be used.
+        With `sanity`, as on import, nothing known is believed and a network that does not keep
+        grey is refused. Raises CheckpointError when the file cannot be used.
         """
-        known = self._cache.load(network.key)
+        known = None if sanity else self._cache.load(network.key)
         if known is not None and self.device.key in known.proofs:
             return known
         log.info("measuring network", extra=logs.fields(network=network.name))
