@@ -45,8 +45,8 @@ def _contenders(results: dict[str, Any]) -> str:
     lines = [
         f"## {side} x {side} to {4 * side} x {4 * side}, PNG file to PNG file\n",
         f"Warm processes, medians of {results['rounds']} alternating rounds [least to most]. "
-        "Memory is the peak of the summed PSS of the process tree, in a round of its own. Likeness is the "
-        "PSNR to our fp32 result.\n",
+        "Memory is the peak of the summed PSS of the process tree, in a round of its own. "
+        "Likeness is the PSNR to our fp32 result.\n",
         "| contender | seconds | times ours | peak MB | likeness dB | PNG MB | start-up s |",
         "|---|---|---|---|---|---|---|",
     ]
