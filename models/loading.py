@@ -36,6 +36,7 @@ _LOAD_ERRORS = (
     AttributeError,
     AssertionError,
     EOFError,
+    OSError,
     KeyError,
     IndexError,
     TypeError,
