@@ -22,8 +22,8 @@ TILE, PAD = 256, 10
 class Contender(Protocol):
     """One way of upscaling, loaded and warm."""
 
-    def run(self, source: Path, target: Path) -> None:
-        """Upscale `source` into the PNG `target`, replacing it."""
+    def run(self, source: Path, target: Path) -> str:
+        """Upscale `source` into the PNG `target`, replacing it; returns the precision used."""
 
 
 class Ours:
@@ -42,7 +42,7 @@ class Ours:
         self._engine = LocalEngine(settings).__enter__()
         self._engine.contract(network)
 
-    def run(self, source: Path, target: Path) -> None:
+    def run(self, source: Path, target: Path) -> str:
         """See Contender."""
         from upscale.engine.order import JobOrder
         from upscale.engine.plan import Request
@@ -50,7 +50,7 @@ class Ours:
 
         request: Any = Request(Decimal(SCALE), "png", precision=self._precision)  # type: ignore[arg-type]
         plan = self._engine.plan(probe(source), self._network, request)
-        self._engine.run(JobOrder("bench", source, target, plan))
+        return self._engine.run(JobOrder("bench", source, target, plan)).precision
 
 
 class Naive:
@@ -63,7 +63,7 @@ class Naive:
         self._torch = torch
         self._model = ModelLoader(device="cpu").load_from_file(checkpoint).eval()
 
-    def run(self, source: Path, target: Path) -> None:
+    def run(self, source: Path, target: Path) -> str:
         """See Contender."""
         import numpy as np
         from PIL import Image
@@ -88,6 +88,7 @@ class Naive:
                     ]
         result = (y[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(result).save(target)
+        return "fp32"
 
 
 class Peer:
@@ -113,13 +114,14 @@ class Peer:
                 pre_pad=0, half=False,
             )  # fmt: skip
 
-    def run(self, source: Path, target: Path) -> None:
+    def run(self, source: Path, target: Path) -> str:
         """See Contender."""
         import cv2
 
         picture = cv2.imread(str(source), cv2.IMREAD_UNCHANGED)
         result, _ = self._upsampler.enhance(picture, outscale=SCALE)
         cv2.imwrite(str(target), result)
+        return "fp32"
 
 
 CONTENDERS: dict[str, tuple[str, Callable[[Path], Contender]]] = {

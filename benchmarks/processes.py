@@ -45,7 +45,9 @@ class Warm:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"source": str(source), "target": str(target)}) + "\n")
         self._process.stdin.flush()
-        return float(self._answer()["seconds"])
+        answer = self._answer()
+        self.facts["precision"] = answer["precision"]
+        return float(answer["seconds"])
 
     def run_watched(self, source: Path, target: Path) -> tuple[float, int]:
         """Seconds and the peak of memory in bytes; asking for the memory costs a little time."""

@@ -47,19 +47,19 @@ def _contenders(results: dict[str, Any]) -> str:
         f"Warm processes, medians of {results['rounds']} alternating rounds [least to most]. "
         "Memory is the peak of the summed PSS of the process tree, in a round of its own. "
         "Likeness is the PSNR to our fp32 result.\n",
-        "| contender | seconds | times ours | peak MB | likeness dB | PNG MB | start-up s |",
-        "|---|---|---|---|---|---|---|",
+        "| contender | precision | seconds | times ours | peak MB | likeness dB | PNG MB | start s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows.values():
         if "skipped" in row:
-            lines.append(f"| {row['label']} | skipped: {row['skipped']} | | | | | |")
+            lines.append(f"| {row['label']} | | skipped: {row['skipped']} | | | | | |")
             continue
         ratio = f"{row['median'] / best:.2f}" if best else ""
         like = row.get("psnr")
         likeness = "" if "psnr" not in row else "equal" if like is None else f"{like:.1f}"
         lines.append(
-            f"| {row['label']} | {_span(row['times'], row['median'])} | {ratio} | "
-            f"{_mb(row['peak'])} | {likeness} | {row['bytes'] / 1e6:.1f} | {row['startup']:.1f} |"
+            f"| {row['label']} | {row['precision']} | {_span(row['times'], row['median'])} | "
+            f"{ratio} | {_mb(row['peak'])} | {likeness} | {row['bytes'] / 1e6:.1f} | {row['startup']:.1f} |"
         )
     first = rows.get("ours", {}).get("first_startup")
     if first:

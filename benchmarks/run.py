@@ -91,7 +91,7 @@ def _compare(
         if contender.skipped:
             row["skipped"] = contender.skipped
             continue
-        row |= {"startup": contender.startup, "times": [], **contender.facts}
+        row |= {"startup": contender.startup, "times": []}
         if name == "ours":
             row["first_startup"] = time.perf_counter() - began
         warm[name] = contender
@@ -106,6 +106,7 @@ def _compare(
     reference = folder / "ours-fp32.png"
     for name, contender in warm.items():
         contender.close()
+        rows[name] |= contender.facts
         rows[name]["median"] = median(rows[name]["times"])
         rows[name]["bytes"] = (folder / f"{name}.png").stat().st_size
         if reference.exists():

@@ -1,7 +1,7 @@
 """A contender in a process of its own: `python -m benchmarks.worker NAME CHECKPOINT`.
 
 Says `{"ready": …}` when loaded; then, for each line `{"source": …, "target": …}` on standard input,
-upscales and answers `{"seconds": …}`. What libraries print goes to standard error.
+upscales and answers `{"seconds": …, "precision": …}`. What libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         began = time.perf_counter()
-        contender.run(Path(order["source"]), Path(order["target"]))
-        _answer(answers, {"seconds": time.perf_counter() - began})
+        precision = contender.run(Path(order["source"]), Path(order["target"]))
+        _answer(answers, {"seconds": time.perf_counter() - began, "precision": precision})
 
 
 def _answer(stream: TextIO, data: dict[str, Any]) -> None:

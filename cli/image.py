@@ -20,10 +20,11 @@ from upscale.cli.progress import Show, rate, shown
 from upscale.cli.receipts import receipt_path, write_receipt
 from upscale.engine.local import LocalEngine
 from upscale.engine.order import JobOrder
-from upscale.engine.plan import Plan, Request
+from upscale.engine.plan import NetworkRef, Plan, Request
 from upscale.engine.receipt import Receipt
 from upscale.errors import InvalidRequest, JobCancelled, OutputFault, UpscaleError
 from upscale.imaging.probing import probe
+from upscale.models.facts import FactsCache
 from upscale.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,6 +62,25 @@ def upscale_files(arguments: list[str], out: str, options: Options, settings: Se
             return stop.exit_code
 
 
+class _Engine:
+    """The engine, opened (which takes seconds) when it is first needed and closed with `stack`."""
+
+    def __init__(self, settings: Settings, network: Network, stack: ExitStack) -> None:
+        self._settings, self._network, self._stack = settings, network, stack
+        self._engine: LocalEngine | None = None
+
+    def open(self) -> LocalEngine:
+        if self._engine is None:
+            self._engine = self._stack.enter_context(LocalEngine(self._settings))
+        return self._engine
+
+    def scale(self) -> int:
+        """The network's own scale, by what is known of it already where that is enough."""
+        cache = FactsCache(self._settings.cache_folder / "networks")
+        known = cache.load(NetworkRef.of(self._network).key)
+        return (known.contract if known else self.open().contract(self._network)).scale
+
+
 class _Batch:
     def __init__(
         self,
@@ -91,8 +111,8 @@ class _Batch:
         if not self.options.dry_run:
             _make_folder(self.output.parent if self.to_file else self.output)
         with ExitStack() as stack:
-            engine = stack.enter_context(LocalEngine(self.settings))
-            scale = self.options.scale or Decimal(engine.contract(self.network).scale)
+            engine = _Engine(self.settings, self.network, stack)
+            scale = self.options.scale or Decimal(engine.scale())
             show = stack.enter_context(shown())
             for item, target in self._targets(scale):
                 with self._reporting(item, show):
@@ -138,9 +158,7 @@ class _Batch:
         complain(f"{item.path}: {problem}")
         self.failed += 1
 
-    def _one(
-        self, engine: LocalEngine, item: Input, target: Path, scale: Decimal, show: Show
-    ) -> None:
+    def _one(self, engine: _Engine, item: Input, target: Path, scale: Decimal, show: Show) -> None:
         self.interrupts.check()
         self._refuse_taken(target)
         request = Request(
@@ -151,12 +169,13 @@ class _Batch:
             precision=self.options.precision,
             tile=self.options.tile,
         )
-        plan = engine.plan(probe(item.path), self.network, request)
+        header = probe(item.path)
+        plan = engine.open().plan(header, self.network, request)
         if self.options.dry_run:
             say(described(item.path, target, plan))
             return
         _make_folder(target.parent)
-        receipt = self._run(engine, item, target, plan, show)
+        receipt = self._run(engine.open(), item, target, plan, show)
         show.stop()
         say(_result_line(item, target, receipt))
         if self.options.receipt:

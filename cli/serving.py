@@ -1,0 +1,33 @@
+"""`upscale serve`: starts the server and shows a request that works as it is pasted."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import upscale
+from upscale.cli.console import say
+from upscale.settings import Settings
+
+
+def start(settings: Settings) -> None:
+    """Serve until asked to stop."""
+    from upscale.server.main import serve
+
+    serve(settings, ready=announce)
+
+
+def announce(url: str) -> None:
+    """Say where the server answers, and how it is asked."""
+    say(f"Upscaling at {url}/openai/v1 (Ctrl-C ends it). Try:\n")
+    say(f"  {curl_line(url)}\n")
+
+
+def curl_line(url: str) -> str:
+    """A request for the sample picture; for one of the caller's own in an installed copy."""
+    sample = Path(upscale.__file__).resolve().parents[1] / "examples" / "sample.png"
+    image = str(sample) if sample.is_file() else "picture.png"
+    return (
+        f"curl {url}/openai/v1/images/edits -F model=bundled-x4 "
+        f"-F {shlex.quote(f'image=@{image}')} -F scale_factor=4"
+    )

@@ -1,0 +1,47 @@
+"""`upscale weights import` and `remove`. A checkpoint is run before it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from upscale.cli.console import complain, say
+from upscale.errors import CheckpointError
+from upscale.settings import Settings
+from upscale.weights.store import Store
+
+
+def import_checkpoint(
+    settings: Settings,
+    file: Path,
+    *,
+    serves: str | None,
+    name: str | None,
+    sanity: bool,
+    replace: bool,
+) -> None:
+    """Look at a checkpoint, and install it if it can be used.
+
+    Raises CheckpointError where it cannot be read, recognised, run or, with `sanity`, believed.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"{file}: there is no such file.")
+    complain(f"Looking at {file.name} …")
+    from upscale.models.inspection import inspect_checkpoint
+
+    contract = inspect_checkpoint(file, sanity=sanity)
+    store = Store(settings.weights_folder)
+    network = store.register(file, name=name, serves=serves, replace=replace)
+    tiles = "exact tiles" if contract.context is not None else "blended tiles"
+    say(
+        f"Installed {network.name}: {contract.architecture}, x{contract.scale}, "
+        f"{contract.parameters:,} parameters, {tiles}."
+    )
+    if network.serves:
+        say(f"It serves {', '.join(network.serves)}.")
+    say(f"Try: upscale image picture.png -o . -m {network.name}")
+
+
+def remove_network(settings: Settings, name: str) -> None:
+    """Remove an installed network; raises what the store raises for unknown or bundled ones."""
+    Store(settings.weights_folder).remove(name)
+    say(f"Removed {name}.")
