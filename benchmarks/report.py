@@ -46,8 +46,8 @@ def _contenders(results: dict[str, Any]) -> str:
         f"## {side} x {side} to {4 * side} x {4 * side}, PNG file to PNG file\n",
         f"Warm processes, medians of {results['rounds']} alternating rounds [least to most]. "
         "Memory is the peak of the summed PSS of the process tree, in a round of its own. "
-        "Likeness is the PSNR to our fp32 result.\n",
-        "| contender | precision | seconds | times ours | peak MB | likeness dB | PNG MB | start s |",
+        "PSNR is to our fp32 result.\n",
+        "| contender | precision | seconds | times ours | peak MB | PSNR dB | PNG MB | start s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows.values():
@@ -57,10 +57,17 @@ def _contenders(results: dict[str, Any]) -> str:
         ratio = f"{row['median'] / best:.2f}" if best else ""
         like = row.get("psnr")
         likeness = "" if "psnr" not in row else "equal" if like is None else f"{like:.1f}"
-        lines.append(
-            f"| {row['label']} | {row['precision']} | {_span(row['times'], row['median'])} | "
-            f"{ratio} | {_mb(row['peak'])} | {likeness} | {row['bytes'] / 1e6:.1f} | {row['startup']:.1f} |"
-        )
+        cells = [
+            row["label"],
+            row["precision"],
+            _span(row["times"], row["median"]),
+            ratio,
+            _mb(row["peak"]),
+            likeness,
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['startup']:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     first = rows.get("ours", {}).get("first_startup")
     if first:
         lines.append(

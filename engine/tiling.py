@@ -5,7 +5,6 @@ A pure function of sizes, Contract and device. The geometry itself is in `engine
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,14 +13,19 @@ from upscale.engine.scaling import PassSize
 from upscale.engine.tiles import Span, spans
 from upscale.models.contract import Contract
 
-# Live activations of one tile on a CPU. At this size a convolution is near its ceiling (88 to 92 %
-# of it) and overlap costs little: Compact gets tiles of about 300 pixels in fp32, 420 in bf16.
-_CPU_TILE_BYTES = 48 << 20
+# Live activations of one tile on a CPU. Up to here a convolution stays near its ceiling (90 % of it
+# with freed memory kept), and the larger a tile, the less is computed twice.
+_CPU_TILE_BYTES = 96 << 20
+
+# Networks that keep much alive (SPAN, RRDB) get at least this, or most of their work would be done
+# twice; only one or two of the tensors that they keep are touched at a time.
+_CPU_TILE_PIXELS = 256 * 256
 
 # A card wants more work at a time; beyond this side nothing is gained.
-_CUDA_TILE_SIDE = 1024
+_CUDA_TILE_PIXELS = 1024 * 1024
 
-# Cores are at least so many margins wide: the work factor stays under (1 + 2/4)^2 = 2.25.
+# A tile holds at least a core of so many margins a side: what is computed twice stays under
+# (1 + 2/4)^2 = 2.25 times the picture, also for networks whose activations are large.
 _MARGINS_A_CORE = 4
 _SMALLEST_CORE = 64
 
@@ -30,7 +34,6 @@ _AFFORDABLE = 3.0
 
 # Finished rows of one row of tiles. Wide pictures get flatter tiles, so that bands stay small.
 _BAND_BYTES = 40 << 20
-_FLATTEST_CORE = 48
 
 _DEFAULT_OVERLAP = 32
 
@@ -126,38 +129,86 @@ def _cut(
 ) -> TilePlan:
     grid = contract.grid
     margin = min(margin, max(size.in_width, size.in_height))
-    limit = max(1, device.tile_bytes // device.tile_threads // bytes_per_pixel)
-    if device.is_cuda:
-        outer = min(float(_CUDA_TILE_SIDE), math.sqrt(limit))
-    else:
-        outer = math.sqrt(min(_CPU_TILE_BYTES // bytes_per_pixel, limit))
-    core = side or max(outer - 2 * margin, _MARGINS_A_CORE * margin, _SMALLEST_CORE)
-    # Never past the memory that tiles may take, whatever the margins would like.
-    core = min(core, max(math.sqrt(limit) - 2 * margin, 2 * feather, 1))
-    core = _on_grid(core, grid, least=2 * feather)
+    memory = max(1, device.tile_bytes // device.tile_threads // bytes_per_pixel)
+    least = _up(max(1, 2 * feather), grid)
     row_bytes = size.native_width * contract.scale * channels * sample_bytes
-    tallest = max(_BAND_BYTES // row_bytes, _FLATTEST_CORE)
-    core_height = min(core, _on_grid(tallest, grid, least=2 * feather))
-    # What a flatter tile loses in height it may gain in width, up to twice the side.
-    core_width = core if side else min(2 * core, _on_grid(core * core / core_height, grid))
+    if side:
+        width = height = max(least, _up(side, grid))
+    else:
+        comfort = max(_CPU_TILE_BYTES // bytes_per_pixel, _CPU_TILE_PIXELS)
+        if device.is_cuda:
+            comfort = _CUDA_TILE_PIXELS
+        core = max(_MARGINS_A_CORE * margin, _SMALLEST_CORE)
+        pixels = min(memory, max(comfort, (core + 2 * margin) ** 2))
+        tallest = max(_BAND_BYTES // row_bytes, _SMALLEST_CORE)
+        width, height = _best_core(
+            size.in_width, size.in_height, margin, grid, least, tallest, pixels, device.tile_threads
+        )
     cut = TilePlan(
         mode="exact",
         width=size.in_width,
         height=size.in_height,
-        core_width=core_width,
-        core_height=core_height,
+        core_width=width,
+        core_height=height,
         margin=margin,
         feather=feather,
         grid=grid,
         batch=1,
         bytes=0,
-        band_bytes=core_height * row_bytes,
+        band_bytes=min(height, size.in_height) * row_bytes,
     )
     pixels = max(s.length for s in cut.columns) * max(s.length for s in cut.rows)
-    batch = max(1, min(8, limit // pixels)) if device.is_cuda else 1
+    batch = max(1, min(8, memory // pixels)) if device.is_cuda else 1
     return replace(cut, bytes=pixels * bytes_per_pixel * batch, batch=batch)
 
 
-def _on_grid(value: float, grid: int, least: int = 1) -> int:
-    """`value` rounded down to the grid, but not below `least` rounded up to it."""
-    return max(-(-max(1, least) // grid) * grid, int(value) // grid * grid)
+def _best_core(
+    width: int,
+    height: int,
+    margin: int,
+    grid: int,
+    least: int,
+    tallest: int,
+    pixels: int,
+    threads: int,
+) -> tuple[int, int]:
+    """Width and height of the cores with which the tile threads are done first.
+
+    Tiles have at most `pixels` pixels, margins included, cores at least `least` and at most
+    `tallest` rows. The work counts in rounds of one tile for each thread, so that no thread is left
+    with one tile more than the others.
+    """
+    best: tuple[int, int, int] | None = None
+    for columns in range(1, -(-width // least) + 1):
+        core_width = max(least, _up(-(-width // columns), grid))
+        read_width = _read(width, core_width, margin, grid)
+        room = min(tallest, pixels // read_width - 2 * margin, height)
+        if room < least and best is not None:
+            continue
+        fewest = -(-height // max(least, room // grid * grid))
+        for rows in range(fewest, fewest + threads):
+            core_height = max(least, _up(-(-height // rows), grid))
+            count = -(-width // core_width) * -(-height // core_height)
+            read = read_width * _read(height, core_height, margin, grid)
+            work = -(-count // threads) * threads * read
+            # Past the memory only where nothing smaller is possible.
+            if read > pixels:
+                work += width * height * 1000
+            if best is None or (work, count) < best[:2]:
+                best = (work, count, core_width << 32 | core_height)
+        if core_width == least:
+            break
+    assert best is not None
+    return best[2] >> 32, best[2] & 0xFFFFFFFF
+
+
+def _read(length: int, core: int, margin: int, grid: int) -> int:
+    """What the longest tile of an axis reads."""
+    if core >= length:
+        return length
+    sides = 1 if 2 * core >= length else 2
+    return min(length, core + sides * _up(margin, grid))
+
+
+def _up(value: int, grid: int) -> int:
+    return -(-value // grid) * grid
