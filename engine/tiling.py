@@ -140,7 +140,8 @@ def _cut(
             comfort = _CUDA_TILE_PIXELS
         core = max(_MARGINS_A_CORE * margin, _SMALLEST_CORE)
         pixels = min(memory, max(comfort, (core + 2 * margin) ** 2))
-        tallest = max(_BAND_BYTES // row_bytes, _SMALLEST_CORE)
+        # Deep networks pay for flat tiles with work; they get taller bands instead.
+        tallest = max(_BAND_BYTES // row_bytes, 3 * margin, _SMALLEST_CORE)
         width, height = _best_core(
             size.in_width, size.in_height, margin, grid, least, tallest, pixels, device.tile_threads
         )
