@@ -81,10 +81,12 @@ class Outcome:
 
 def run_command(source: Path, target: Path, model: str, env: Mapping[str, str]) -> Outcome:
     """`upscale image` from its start to its end."""
-    command = [sys.executable, "-m", "upscale.cli", "image", source, "-o", target, "-m", model]
+    command = [sys.executable, "-m", "upscale.cli", "image", str(source), "-o", str(target)]
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*command, "--overwrite", "--receipt"], env=dict(env), stdout=subprocess.DEVNULL
+        [*command, "-m", model, "--overwrite", "--receipt"],
+        env=dict(env),
+        stdout=subprocess.DEVNULL,
     )
     with PeakSampler(process.pid) as sampler:
         code = process.wait()

@@ -72,7 +72,7 @@ def image(
     ] = "bundled-x4",
     scale: Annotated[
         str | None,
-        typer.Option("-s", "--scale", help="1 to 16, fractions too. Default: the network's own."),
+        typer.Option("-s", "--scale", help="1 to 16, fractions too. Default: the model's own."),
     ] = None,
     format: Annotated[
         str | None, typer.Option(help="png, jpeg or webp. Default: by OUT's ending, else png.")
@@ -104,11 +104,10 @@ def image(
     """
     from upscale.cli.image import Options, upscale_files
     from upscale.cli.setup import load_settings
-    from upscale.engine.scaling import parse_factor
 
     options = Options(
         model=model,
-        scale=parse_factor(scale) if scale is not None else None,
+        scale=scale,
         format=format,
         quality=quality,
         seed=seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import NoReturn
 
 from upscale.cli.app import app
@@ -20,6 +21,9 @@ from upscale.errors import (
 def run() -> NoReturn:
     """Run the command that the arguments name, and exit."""
     prepare_streams()
+    if not sys.warnoptions:
+        # Warnings of libraries are for those who write programs with them.
+        warnings.simplefilter("ignore")
     try:
         app(prog_name="upscale")
     except UpscaleError as error:

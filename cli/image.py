@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from upscale.cli.console import FAILED, OK, Interrupted, Interrupts, complain, say
 from upscale.cli.inputs import Found, Input, collect
 from upscale.cli.naming import name_outputs, output_format
-from upscale.cli.networks import find_network
+from upscale.cli.networks import choose_network
 from upscale.cli.plans import described
 from upscale.cli.progress import Show, rate, shown
 from upscale.cli.receipts import receipt_path, write_receipt
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller asked for; `scale` None takes the network's own, `format` None the name's."""
+    """What the caller asked for; `scale` None takes the model's own, `format` None the name's."""
 
     model: str
-    scale: Decimal | None = None
+    scale: str | None = None
     format: str | None = None
     quality: int | None = None
     seed: int = 0
@@ -96,10 +96,12 @@ class _Batch:
         self.several = len(self.found.inputs) + len(self.found.problems) != 1
         alone = not self.several and not any(os.path.isdir(name) for name in arguments)
         self.format, self.to_file = output_format(out, options.format, single=alone)
-        self.network: Network = find_network(settings, options.model, denoise=options.denoise)
+        self.network, self.scale = choose_network(
+            settings, options.model, scale=options.scale, denoise=options.denoise
+        )
         self.failed = len(self.found.problems)
         self.done = 0
-        self.originals = set(_identities(self.found.inputs))
+        self.originals: set[tuple[int, int]] = set()
 
     def run(self) -> int:
         for name, problem in self.found.problems:
@@ -112,7 +114,7 @@ class _Batch:
             _make_folder(self.output.parent if self.to_file else self.output)
         with ExitStack() as stack:
             engine = _Engine(self.settings, self.network, stack)
-            scale = self.options.scale or Decimal(engine.scale())
+            scale = self.scale or Decimal(engine.scale())
             show = stack.enter_context(shown())
             for item, target in self._targets(scale):
                 with self._reporting(item, show):
@@ -121,20 +123,20 @@ class _Batch:
             self._summary()
         return FAILED if self.failed else OK
 
-    def _targets(self, scale: Decimal) -> Iterator[tuple[Input, Path]]:
+    def _targets(self, scale: Decimal) -> list[tuple[Input, Path]]:
         """Inputs with their targets. Results of earlier runs that lie among the inputs of a folder
         are recognised by name and are not upscaled again."""
         inputs = self.found.inputs
         if self.to_file:
-            yield inputs[0], self.output
-            return
-        targets = name_outputs(inputs, self.output, scale=scale, format=self.format)
-        own = {os.path.abspath(target) for target in targets}
-        for item, target in zip(inputs, targets, strict=True):
-            if not item.named and os.path.abspath(item.path) in own:
-                self.found.passed_over += 1
-            else:
-                yield item, target
+            kept = [(inputs[0], self.output)]
+        else:
+            targets = name_outputs(inputs, self.output, scale=scale, format=self.format)
+            own = {os.path.abspath(target) for target in targets}
+            pairs = zip(inputs, targets, strict=True)
+            kept = [(i, t) for i, t in pairs if i.named or os.path.abspath(i.path) not in own]
+            self.found.passed_over += len(inputs) - len(kept)
+        self.originals = set(_identities([item for item, _ in kept]))
+        return kept
 
     @contextmanager
     def _reporting(self, item: Input, show: Show) -> Iterator[None]:

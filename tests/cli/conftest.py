@@ -1,0 +1,54 @@
+"""The command as a real process, and pictures to feed it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def draw(path: Path, size: tuple[int, int] = (12, 9), colour: str = "teal") -> Path:
+    """A small picture at `path`, in the format of its ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+@pytest.fixture
+def run(shared_data_dir: Path, tmp_path: Path) -> Run:
+    """Runs `upscale ARGUMENTS` in the test's folder; `env` adds to the environment."""
+
+    def _run(
+        *arguments: object, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments),
+            cwd=tmp_path,
+            env=environment(shared_data_dir) | (env or {}),
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+            timeout=120,
+        )
+
+    return _run
+
+
+def command(*arguments: object) -> list[str | bytes]:
+    """The command line of `upscale ARGUMENTS`."""
+    raw = [os.fsencode(a) if isinstance(a, Path) else str(a) for a in arguments]
+    return [sys.executable, "-m", "upscale.cli", *raw]
+
+
+def environment(data: Path) -> dict[str, str]:
+    """The environment of such a process."""
+    quiet = {"UPSCALE_DATA_DIR": str(data), "UPSCALE_LOG_LEVEL": "error"}
+    return {**os.environ, **quiet}

@@ -1,0 +1,89 @@
+"""The command itself: help at once, versions, the other subcommands."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, command
+from upscale import __version__
+from upscale.cli.serving import curl_line
+
+HEAVY = {"torch", "fastapi", "pydantic", "numpy", "PIL"}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from upscale.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Exit codes" in done.stdout
+
+
+def test_help_answers_at_once() -> None:
+    fastest = 9.0
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run(command("image", "--help"), capture_output=True, check=True)
+        fastest = min(fastest, time.perf_counter() - began)
+    assert fastest < 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], *([name] for name in ("image", "serve", "models", "doctor", "weights"))],
+    ids=lambda a: " ".join(a) or "upscale",
+)
+def test_every_command_has_help(run: Run, arguments: list[str]) -> None:
+    done = run(*arguments, "--help")
+    assert done.returncode == 0
+    assert "Usage: upscale" in done.stdout
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    assert run("--version").stdout == f"upscale {__version__}\n"
+
+
+def test_the_curl_line_names_the_sample_that_is_there() -> None:
+    words = shlex.split(curl_line("http://127.0.0.1:8000"))
+    assert words[:2] == ["curl", "http://127.0.0.1:8000/openai/v1/images/edits"]
+    (image,) = [w for w in words if w.startswith("image=@")]
+    assert Path(image.removeprefix("image=@")).is_file()
+    assert {"model=bundled-x4", "scale_factor=4"} <= set(words)
+
+
+def test_the_doctor_knows_the_bundled_network(run: Run) -> None:
+    done = run("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    bundled = next(n for n in report["networks"] if n["network"] == "bundled-x4")
+    assert bundled["contract"]["scale"] == 4
+    assert {p["precision"] for p in bundled["proofs"]} >= {"fp32"}
+    assert all(folder["writable"] for folder in report["folders"])
+
+
+def test_installed_networks_are_listed(run: Run) -> None:
+    done = run("weights", "list", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "bundled-x4" in [row["name"] for row in json.loads(done.stdout)]
+    assert "bundled-x4" in run("weights", "list").stdout
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes.pth").write_bytes(b"words")
+    for name in ("notes.pth", "missing.pth"):
+        done = run("weights", "import", name)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
