@@ -1,0 +1,52 @@
+"""Which addresses the server may connect to on a caller's wish: public ones only."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from ipaddress import IPv4Address, IPv6Address
+
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.ip_network("::/96")
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """All addresses of a host name, as text. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as fault:
+        raise OSError(f"{host[:80]} is no host name") from fault
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def is_public(address: str) -> bool:
+    """Whether `address` belongs to the public internet, wrapped IPv4 addresses looked into."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return all(_is_public(each) for each in (ip, *_wrapped(ip)))
+
+
+def _is_public(ip: IPv4Address | IPv6Address) -> bool:
+    barred = (
+        ip.is_private,
+        ip.is_loopback,
+        ip.is_link_local,
+        ip.is_multicast,
+        ip.is_reserved and not (ip.version == 6 and ip in _TRANSLATED),
+        ip.is_unspecified,
+    )
+    return ip.is_global and not any(barred)
+
+
+def _wrapped(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    """IPv4 addresses that packets to an IPv6 address may end at."""
+    if isinstance(ip, IPv4Address):
+        return []
+    wrapped = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    if ip in _TRANSLATED or ip in _COMPATIBLE:
+        wrapped.append(IPv4Address(int(ip) & 0xFFFFFFFF))
+    return [each for each in wrapped if each is not None]

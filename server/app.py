@@ -1,0 +1,73 @@
+"""The application: routes, errors, and what starts and ends with the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from upscale import __version__
+from upscale.engine.client import Engine
+from upscale.imaging.pool import PixelPool
+from upscale.models.catalogue import load_catalogue
+from upscale.server import edits, listing
+from upscale.server.envelope import Envelope
+from upscale.server.errors import install_error_handlers
+from upscale.server.fetch import Fetcher
+from upscale.server.media import MediaStore
+from upscale.server.services import Services, UpscaleEngine
+from upscale.server.spool import Spool, private_folder
+from upscale.settings import Settings
+from upscale.weights.store import Store
+
+
+def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastAPI:
+    """The server as an ASGI application; `engine` takes the place of the real one.
+
+    Nothing runs before the application starts: the engine's worker, the pixel pool and the sweeper
+    of media links belong to its lifespan.
+    """
+    ours = Services(
+        settings=settings,
+        engine=engine if engine is not None else Engine(settings),
+        pool=PixelPool(settings.pixel_workers),
+        catalogue=load_catalogue(),
+        store=Store(settings.weights_folder),
+        spool=Spool(settings.data_dir / "spool"),
+        media=MediaStore(settings.data_dir / "media", settings.media_ttl_seconds),
+        fetcher=Fetcher(settings),
+    )
+    app = FastAPI(
+        title="upscale",
+        version=__version__,
+        lifespan=lambda _: _running(ours),
+        # No pages that load scripts from elsewhere, and never a redirect: clients do not follow.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = ours
+    app.include_router(edits.router)
+    app.include_router(listing.router)
+    install_error_handlers(app)
+    app.add_middleware(Envelope)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _running(ours: Services) -> AsyncIterator[None]:
+    private_folder(ours.settings.data_dir)
+    ours.spool.open()
+    ours.media.open()
+    await ours.engine.start()
+    sweeper = asyncio.create_task(ours.media.sweep_forever())
+    try:
+        yield
+    finally:
+        sweeper.cancel()
+        await ours.engine.close(ours.settings.drain_seconds)
+        ours.pool.close()
+        ours.spool.close()

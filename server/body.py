@@ -1,0 +1,151 @@
+"""The body of a request into a Form: multipart (with or without a length), JSON, or urlencoded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
+from upscale.errors import InvalidRequest, TooLarge, UnsupportedMediaType
+from upscale.server.forms import Form, ImagePart, bytes_as_parts, is_image_name
+from upscale.server.multipart import MultipartReader
+
+_TAKEN = "Send multipart/form-data, or application/json with the image as a URL or data URI"
+_MAX_FIELDS = 1000
+_MAX_DEPTH = 4
+
+
+async def read_form(request: Request, folder: Path, max_bytes: int) -> Form:
+    """Read the whole body; files go to `folder`.
+
+    Raises TooLarge as soon as `max_bytes` are passed (at once where Content-Length says so),
+    UnsupportedMediaType, and InvalidRequest for a body that is not what its header says.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    pieces = _limited(request, max_bytes)
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"Content-Encoding '{encoding[:40]}' is not taken: send it plain."
+        )
+    if kind == b"multipart/form-data":
+        return await _read_multipart(pieces, options.get(b"boundary"), folder)
+    if kind == b"application/json":
+        return await asyncio.to_thread(_read_json, await _whole(pieces))
+    if kind == b"application/x-www-form-urlencoded":
+        return await asyncio.to_thread(_read_urlencoded, await _whole(pieces))
+    shown = kind.decode("latin-1")[:80] or "missing"
+    raise UnsupportedMediaType(f"Content-Type is {shown}. {_TAKEN}.")
+
+
+async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise _too_large("The request body", int(length), max_bytes)
+    got = 0
+    async for piece in request.stream():
+        got += len(piece)
+        if got > max_bytes:
+            raise _too_large("The request body so far", got, max_bytes)
+        yield piece
+
+
+def _too_large(what: str, got: int, limit: int) -> TooLarge:
+    return TooLarge(
+        what,
+        got=got,
+        limit=limit,
+        unit="bytes",
+        advice="Send a smaller file, or raise UPSCALE_MAX_BODY_BYTES on the server.",
+        field=None,
+    )
+
+
+async def _whole(pieces: AsyncIterator[bytes]) -> bytearray:
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+    return body
+
+
+async def _read_multipart(
+    pieces: AsyncIterator[bytes], boundary: bytes | None, folder: Path
+) -> Form:
+    if not boundary:
+        raise InvalidRequest(
+            "Content-Type says multipart/form-data without a boundary. "
+            "Let the HTTP client set this header."
+        )
+    with closing(MultipartReader(boundary, folder)) as reader:
+        async for piece in pieces:
+            reader.feed(piece)
+        return reader.finish()
+
+
+def _read_json(body: bytearray) -> Form:
+    if body.lstrip(b"\r\n\t ").startswith(b"--"):
+        raise InvalidRequest(
+            "The body looks like multipart/form-data while Content-Type says application/json. "
+            "Do not set Content-Type yourself; the client knows the boundary."
+        )
+    try:
+        data = json.loads(body, parse_float=Decimal, parse_constant=str)
+    except (ValueError, RecursionError) as fault:
+        reason = str(fault) if isinstance(fault, json.JSONDecodeError) else "unreadable"
+        raise InvalidRequest(f"The body is not valid JSON: {reason}.") from fault
+    if not isinstance(data, dict):
+        raise InvalidRequest("The JSON body must be an object.")
+    form = Form()
+    for name, value in data.items():
+        if is_image_name(name):
+            form.images.extend(_json_images(name, value))
+        elif isinstance(value, str | int | Decimal):
+            form.add(name, value)
+        elif value is not None:
+            form.add(name, json.dumps(value, default=str)[:80])
+    return form
+
+
+def _json_images(name: str, value: Any, depth: int = 0) -> Iterator[ImagePart]:
+    """Every string in an image field: plain, in lists, under `url` or `image_url`."""
+    if isinstance(value, str):
+        # surrogatepass: lone surrogates are no URL either, and are refused as one later.
+        data = value.encode("utf-8", "surrogatepass")
+        yield ImagePart(name, None, len(data), data)
+    elif isinstance(value, list) and depth < _MAX_DEPTH:
+        if value and all(type(item) is int for item in value):
+            raise bytes_as_parts()
+        for item in value:
+            yield from _json_images(name, item, depth + 1)
+    elif isinstance(value, dict) and depth < _MAX_DEPTH:
+        if value.get("type") == "Buffer":
+            raise bytes_as_parts()
+        for key in ("url", "image_url"):
+            yield from _json_images(name, value.get(key), depth + 1)
+    elif value is not None:
+        raise InvalidRequest(
+            "In JSON, 'image' is a URL or a data URI as a string (or {\"url\": …}).", field="image"
+        )
+
+
+def _read_urlencoded(body: bytearray) -> Form:
+    form = Form()
+    try:
+        pairs = parse_qsl(bytes(body), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as fault:
+        raise InvalidRequest(f"The body is not a valid form: {fault}.") from fault
+    for name_bytes, value in pairs:
+        name = name_bytes.decode("utf-8", "replace")
+        if is_image_name(name):
+            form.images.append(ImagePart(name, None, len(value), value))
+        else:
+            form.add(name, value.decode("utf-8", "replace"))
+    return form

@@ -1,0 +1,112 @@
+"""From the name of a model to the network that runs it, or to the error that says what is missing.
+
+Pure functions of the catalogue and the installed networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from upscale.errors import InvalidParameter, ModelDisabled, ModelNotFound
+from upscale.models.catalogue import (
+    NETWORK_RULE,
+    Catalogue,
+    CatalogueModel,
+    Provider,
+    ScaleRule,
+)
+from upscale.weights.known import load_manifest
+from upscale.weights.store import Network
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name means: a model of the catalogue or a network; `provider` where one is forced."""
+
+    model: CatalogueModel | None = None
+    network: Network | None = None
+    provider: Provider | None = None
+
+    @property
+    def id(self) -> str:
+        """The name in replies."""
+        if self.model is not None:
+            return self.model.id
+        return self.network.name if self.network is not None else ""
+
+    @property
+    def scale(self) -> ScaleRule:
+        """Which factors it takes."""
+        return self.model.scale if self.model is not None else NETWORK_RULE
+
+
+def find_named(name: str, catalogue: Catalogue, networks: Sequence[Network]) -> Named:
+    """What `name` (`id`, `local/id`, `provider/id`) means. Raises ModelNotFound."""
+    prefix, slash, rest = name.partition("/")
+    provider = catalogue.provider(prefix) if slash else None
+    wanted = rest if provider is not None or (slash and prefix.lower() == LOCAL) else name
+    model = catalogue.model(wanted)
+    network = next((n for n in networks if n.name == wanted.lower()), None)
+    if model is None and (network is None or provider is not None):
+        extra = () if provider is not None else [n.name for n in networks]
+        raise ModelNotFound(name[:100], catalogue.suggest(wanted, extra))
+    return Named(model, network if model is None else None, provider)
+
+
+def choose_network(
+    named: Named, networks: Sequence[Network], *, factor: Decimal | None, denoise: float | None
+) -> Network:
+    """The network that runs it; with `denoise`, mixed accordingly where the model has that field.
+
+    Raises ModelDisabled where nothing here can serve it, InvalidParameter for a strength of
+    denoising without the files for it.
+    """
+    if named.provider is not None:
+        raise ModelDisabled(_no_provider(named, named.provider))
+    if named.network is not None:
+        return _mixed(named.network, denoise)
+    assert named.model is not None
+    plain = named.model.choose(networks, factor=factor)
+    if plain is None:
+        raise ModelDisabled(_not_served(named.model))
+    if denoise is None or not any(p.effect == "blend" for p in named.model.parameters):
+        return plain
+    pair = named.model.choose(networks, factor=factor, blend=True)
+    if pair is None:
+        first, second = next(iter(load_manifest().blends.items()))
+        raise InvalidParameter(
+            "denoise", denoise, f"nothing here: it needs the networks {first} and {second}"
+        )
+    return _mixed(pair, denoise)
+
+
+def _mixed(network: Network, denoise: float | None) -> Network:
+    if denoise is None or network.blend_path is None:
+        return network
+    return replace(network, blend=denoise)
+
+
+def _not_served(model: CatalogueModel) -> str:
+    known = [k for k in load_manifest().files if model.id in k.serves]
+    best = {preference.id: rank for rank, preference in enumerate(model.networks)}
+    known.sort(key=lambda k: (k.scale != model.scale.default, best.get(k.id, len(best))))
+    text = f"No installed network serves the model '{model.id}'. Install one: "
+    text += f"upscale weights import FILE --as {model.id}"
+    text += f", for example {known[0].described}." if known else "."
+    keys = [f"{route.provider.key} ({route.provider.name})" for route in model.routes]
+    if keys:
+        text += f" Remote routes come later; their keys will be {' or '.join(keys)}."
+    return text + " The bundled network 'bundled-x4' needs no installation."
+
+
+def _no_provider(named: Named, provider: Provider) -> str:
+    return (
+        f"'{provider.id}/{named.id}' asks for {provider.name}. This version runs models on its own "
+        f"machine only; the remote route will be enabled by {provider.key}. "
+        f"Use '{named.id}' with an installed network instead "
+        f"(upscale weights import FILE --as {named.id})."
+    )

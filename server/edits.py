@@ -1,0 +1,176 @@
+"""`POST /openai/v1/images/edits`: one upscale, from the request's body to the reply.
+
+Everything that can be refused is refused before any work: fields and model, then the picture's
+header and the limits, then the plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from upscale import logs
+from upscale.engine.order import JobOrder
+from upscale.engine.plan import Plan
+from upscale.engine.plan import Request as PlanRequest
+from upscale.engine.scaling import scaled
+from upscale.errors import JobCancelled, TooLarge
+from upscale.imaging.limits import check_input, check_output
+from upscale.imaging.probe import Probe
+from upscale.server.body import read_form
+from upscale.server.choosing import choose_network, find_named
+from upscale.server.forms import Form, ImagePart
+from upscale.server.parameters import Parameters, is_dry_run, read_model, read_parameters
+from upscale.server.replies import base64_reply, dry_run_reply, metadata, url_reply
+from upscale.server.services import Services, base_url, services
+from upscale.server.source import obtain, pick_image
+from upscale.settings import Settings
+from upscale.weights.store import Network
+
+log = logs.get("server")
+router = APIRouter()
+
+
+@router.post("/openai/v1/images/edits", response_model=None)
+async def edit_image(request: Request) -> Response:
+    """Upscale one image."""
+    ours = services(request)
+    dry_run = is_dry_run(request.query_params)
+    with ours.spool.request_folder() as folder:
+        form = await read_form(request, folder, ours.settings.max_body_bytes)
+        return await _while_connected(request, _answer(request, ours, form, folder, dry_run))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One validated request. `factor` None: the network's own scale."""
+
+    model: str
+    network: Network
+    factor: Decimal | None
+    parameters: Parameters
+    image: ImagePart
+
+
+def make_edit(form: Form, ours: Services, networks: list[Network]) -> Edit:
+    """Check fields and model against the catalogue and what is installed.
+
+    Raises ModelNotFound first, then what is wrong with a field, then ModelDisabled.
+    """
+    named = find_named(read_model(form), ours.catalogue, networks)
+    parameters = read_parameters(form)
+    rule = named.scale
+    factor = rule.default
+    if parameters.scale_factor is not None:
+        factor = rule.parse(parameters.scale_factor)
+    if rule.kind == "fixed":
+        factor = None
+    image = pick_image(form)
+    network = choose_network(named, networks, factor=factor, denoise=parameters.denoise)
+    return Edit(named.id, network, factor, parameters, image)
+
+
+async def _answer(
+    request: Request, ours: Services, form: Form, folder: Path, dry_run: bool
+) -> Response:
+    edit = make_edit(form, ours, await asyncio.to_thread(ours.store.networks))
+    request.state.provider, request.state.model = "local", f"local/{edit.network.name}"
+    source, plan = await _plan(request, ours, edit, folder)
+    wanted = edit.parameters
+    if dry_run:
+        return dry_run_reply(edit.model, wanted.n, plan)
+    target = folder / "result"
+    receipt = await ours.engine.run(JobOrder(request.state.request_id, source, target, plan))
+    log.info(
+        "edit done",
+        extra=logs.fields(
+            request=request.state.request_id,
+            network=edit.network.name,
+            size=f"{plan.width}x{plan.height}",
+            seconds=receipt.seconds.get("total"),
+        ),
+    )
+    about = metadata(edit.model, plan, receipt)
+    if wanted.response_format == "b64_json":
+        return base64_reply(target, wanted.n, plan, about)
+    name = await asyncio.to_thread(ours.media.adopt, target, plan.output.format)
+    return url_reply(f"{base_url(request, ours.settings)}/media/{name}", wanted.n, plan, about)
+
+
+async def _plan(request: Request, ours: Services, edit: Edit, folder: Path) -> tuple[Path, Plan]:
+    """The image on this disk, and what will be done with it."""
+    source = await obtain(
+        edit.image,
+        folder / "image",
+        media=ours.media,
+        fetcher=ours.fetcher,
+        own_url=base_url(request, ours.settings),
+    )
+    probe = await ours.pool.probe(source)
+    check_input(probe, ours.settings.max_input_pixels)
+    factor = edit.factor
+    if factor is None:
+        factor = Decimal((await ours.engine.contract(edit.network)).scale)
+    _check_output(probe, factor, edit.parameters, ours.settings)
+    wish = PlanRequest(
+        scale_factor=factor,
+        output_format=edit.parameters.output_format,
+        quality=edit.parameters.quality,
+        seed=edit.parameters.seed,
+    )
+    return source, await ours.engine.plan(probe, edit.network, wish)
+
+
+def _check_output(probe: Probe, factor: Decimal, wanted: Parameters, settings: Settings) -> None:
+    """Raise TooLarge for a result over the limits, without waiting for the device."""
+    width, height = scaled(probe.width, factor), scaled(probe.height, factor)
+    check_output(
+        wanted.output_format,
+        width,
+        height,
+        probe.depth,
+        max_pixels=settings.max_output_pixels,
+        max_side=settings.max_output_side,
+        max_whole_pixels=settings.max_whole_pixels,
+    )
+    if wanted.response_format == "b64_json" and width * height > settings.max_whole_pixels:
+        raise TooLarge(
+            f"The result ({width} x {height})",
+            got=width * height,
+            limit=settings.max_whole_pixels,
+            unit="pixels in b64_json",
+            advice="Ask for response_format=url and download the file.",
+            field="response_format",
+        )
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+    """The result of `work`, which is cancelled when the caller goes away."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            log.info("caller gone", extra=logs.fields(request=request.state.request_id))
+            raise JobCancelled("The caller closed the connection.")
+        return task.result()
+    finally:
+        for each in (task, gone):
+            each.cancel()
+            # Ended before the request's folder is removed.
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await each
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,91 @@
+"""Errors as replies: always `{"error": {"message", "type", "code", "param"}}`, never a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from upscale import logs
+from upscale.errors import (
+    InvalidRequest,
+    JobCancelled,
+    MethodNotAllowed,
+    NotFound,
+    RateLimited,
+    ServerFault,
+    UpscaleError,
+)
+
+log = logs.get("server")
+
+
+def error_reply(
+    error: UpscaleError, *, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The reply of an error; `status` replaces the one of its class."""
+    sent = dict(headers or {})
+    if error.retry is not None:
+        sent["x-should-retry"] = "true" if error.retry else "false"
+    if isinstance(error, RateLimited):
+        sent["Retry-After"] = str(error.retry_after)
+    body = {
+        "message": error.message,
+        "type": error.type,
+        "code": error.code,
+        "param": error.field,
+    }
+    return JSONResponse({"error": body}, status_code=status or error.status, headers=sent)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error of `app` one of ours."""
+    app.add_exception_handler(UpscaleError, _ours)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(ClientDisconnect, _gone)
+
+
+def of_status(status: int, method: str, path: str) -> UpscaleError:
+    """The error for a status that a library answered with."""
+    if status == 404:
+        return NotFound(
+            f"There is nothing at {path[:100]}. Upscaling is POST /openai/v1/images/edits, "
+            "models are listed by GET /openai/v1/models."
+        )
+    if status == 405:
+        return MethodNotAllowed(f"{method} is not allowed at {path[:100]}.")
+    if status >= 500:
+        return ServerFault("Something went wrong on the server. Its log has the details.")
+    return InvalidRequest(f"The request to {path[:100]} cannot be served as it stands ({status}).")
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, UpscaleError)
+    if error.status >= 500:
+        log.error(
+            error.message,
+            extra=logs.fields(request=request.state.request_id, error=type(error).__name__),
+        )
+    return error_reply(error)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    ours = of_status(error.status_code, request.method, request.url.path)
+    return error_reply(ours, status=error.status_code, headers=error.headers)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0] if error.errors() else {"loc": (), "msg": "invalid"}
+    field = str(first["loc"][-1]) if first["loc"] else None
+    return error_reply(InvalidRequest(f"Invalid request: {first['msg']}.", field=field))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return error_reply(JobCancelled("The caller closed the connection."))

@@ -1,0 +1,102 @@
+"""The scalar fields of an edit, checked. Which factors a model takes is the catalogue's to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Literal
+
+from upscale.errors import InvalidParameter, InvalidRequest
+from upscale.imaging.limits import normalise_format
+from upscale.server.forms import Form
+
+_MAX_SEED = 2**63 - 1
+_MAX_N = 10
+_MAX_DIGITS = 32
+_YES, _NO = ("true", "1"), ("false", "0")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What was asked, apart from the picture. `scale_factor` is as it came, None where absent.
+
+    `quality` is 1 to 100, None for the format's default; `denoise` is 0 to 1, None where absent.
+    """
+
+    model: str
+    scale_factor: object | None
+    response_format: Literal["url", "b64_json"]
+    output_format: str
+    quality: int | None
+    n: int
+    seed: int
+    denoise: float | None
+
+
+def read_model(form: Form) -> str:
+    """The name of the model. Raises InvalidParameter where there is none."""
+    name = _single(form, "model")
+    if not isinstance(name, str):
+        raise InvalidParameter("model", name, "the name of a model, see GET /openai/v1/models")
+    return name.strip()
+
+
+def read_parameters(form: Form) -> Parameters:
+    """All parameters; unknown fields are ignored. Raises InvalidParameter, InvalidRequest."""
+    if str(_single(form, "stream") or "").strip().lower() in _YES:
+        raise InvalidRequest(
+            "stream=true is not supported: there is no event stream. Leave 'stream' out.",
+            field="stream",
+        )
+    response_format = str(_single(form, "response_format") or "url").strip()
+    if response_format not in ("url", "b64_json"):
+        raise InvalidParameter("response_format", response_format, "url or b64_json")
+    compression = _integer(form, "output_compression", 0, 100)
+    return Parameters(
+        model=read_model(form),
+        scale_factor=_single(form, "scale_factor"),
+        response_format="b64_json" if response_format == "b64_json" else "url",
+        output_format=normalise_format(str(_single(form, "output_format") or "png")),
+        quality=None if compression is None else max(1, compression),
+        n=_integer(form, "n", 1, _MAX_N) or 1,
+        seed=_integer(form, "seed", 0, _MAX_SEED) or 0,
+        denoise=None if _single(form, "denoise") is None else float(_number(form, "denoise", 0, 1)),
+    )
+
+
+def is_dry_run(query: Mapping[str, str]) -> bool:
+    """Whether the query asks for a dry run. Raises InvalidParameter for an unclear wish."""
+    wish = query.get("dryRun", "").strip().lower()
+    if wish and wish not in (*_YES, *_NO):
+        raise InvalidParameter("dryRun", wish, "true or false")
+    return wish in _YES
+
+
+def _single(form: Form, name: str) -> object | None:
+    """The one value of a field; empty text counts as absent."""
+    values = [v for v in form.fields.get(name, ()) if not (isinstance(v, str) and not v.strip())]
+    if len({str(value) for value in values}) > 1:
+        raise InvalidParameter(name, " and ".join(map(str, values)), "one value")
+    return values[0] if values else None
+
+
+def _integer(form: Form, name: str, low: int, high: int) -> int | None:
+    if _single(form, name) is None:
+        return None
+    number = _number(form, name, low, high)
+    if number != number.to_integral_value():
+        raise InvalidParameter(name, _single(form, name), f"a whole number from {low} to {high}")
+    return int(number)
+
+
+def _number(form: Form, name: str, low: int, high: int) -> Decimal:
+    value = _single(form, name)
+    shown = str(value).strip()
+    try:
+        number = Decimal(shown) if len(shown) <= _MAX_DIGITS else Decimal("NaN")
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if isinstance(value, bool) or not number.is_finite() or not low <= number <= high:
+        raise InvalidParameter(name, value, f"a number from {low} to {high}")
+    return number

@@ -1,0 +1,103 @@
+"""Bodies of successful replies: the result of an edit, and of a dry run."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from upscale.engine.plan import Plan
+from upscale.engine.receipt import Receipt
+
+# Divisible by three, so that pieces of base64 join without padding.
+_PIECE = 3 << 16
+
+
+def metadata(model: str, plan: Plan, receipt: Receipt) -> dict[str, Any]:
+    """Who did it, what it cost (USD), and the receipt."""
+    return {
+        "model": model,
+        "executed_model": f"local/{plan.network.name}",
+        "provider": "local",
+        "provider_name": "Local",
+        "cost": 0.0,
+        "cost_currency": "USD",
+        "receipt": receipt.to_json(),
+    }
+
+
+def url_reply(url: str, n: int, plan: Plan, about: dict[str, Any]) -> Response:
+    """`n` times the same link: a deterministic network runs once."""
+    return JSONResponse({**_head(plan), "data": [{"url": url}] * n, "metadata": about})
+
+
+def base64_reply(result: Path, n: int, plan: Plan, about: dict[str, Any]) -> Response:
+    """`n` times the file itself, encoded as it is sent; the file may be removed meanwhile."""
+    file = result.open("rb")
+    size = result.stat().st_size
+    head = json.dumps({**_head(plan), "data": []}, separators=(",", ":"))[:-2].encode()
+    tail = f'],"metadata":{json.dumps(about, separators=(",", ":"))}}}'.encode()
+    entry = len(b'{"b64_json":""}') + (size + 2) // 3 * 4
+    length = len(head) + n * entry + (n - 1) + len(tail)
+    return StreamingResponse(
+        _pieces(file, n, head, tail),
+        media_type="application/json",
+        headers={"Content-Length": str(length)},
+    )
+
+
+def dry_run_reply(model: str, n: int, plan: Plan) -> Response:
+    """What a run would cost, which is nothing here, and the plan of it."""
+    component = {
+        "type": "output",
+        "metric": "image",
+        "quantity": n,
+        "billable_quantity": n,
+        "unit_price": 0.0,
+        "total_cost": 0,
+    }
+    return JSONResponse(
+        {
+            "estimated": True,
+            "model": model,
+            "provider": "local",
+            "total_cost_micros": 0,
+            "currency": "USD",
+            "components": [component],
+            "plan": _shown(plan),
+        }
+    )
+
+
+def _head(plan: Plan) -> dict[str, Any]:
+    return {"created": int(time.time()), "size": f"{plan.width}x{plan.height}"}
+
+
+def _pieces(file: BinaryIO, n: int, head: bytes, tail: bytes) -> Iterator[bytes]:
+    with file:
+        yield head
+        for index in range(n):
+            file.seek(0)
+            yield b'{"b64_json":"' if index == 0 else b',{"b64_json":"'
+            while piece := file.read(_PIECE):
+                yield base64.b64encode(piece)
+            yield b'"}'
+        yield tail
+
+
+def _shown(plan: Plan) -> dict[str, Any]:
+    """The plan without the places of files on this machine."""
+    shown = plan.to_json()
+    network = {k: v for k, v in shown["network"].items() if k not in ("path", "blend_path")}
+    return {
+        **shown,
+        "network": network,
+        "size": f"{plan.width}x{plan.height}",
+        "tiles": plan.tiles,
+        "expected_bytes": plan.expected_bytes,
+    }

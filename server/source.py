@@ -1,0 +1,117 @@
+"""Which image a request means, and how it gets onto this disk: as an upload, a data URI, a URL or a
+media link of our own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from upscale.errors import InvalidRequest, NotFound
+from upscale.server.data_uri import is_data_uri, write_data_uri
+from upscale.server.fetch import Fetcher
+from upscale.server.forms import NODE_CURE, Form, ImagePart, bytes_as_parts, is_single_byte
+from upscale.server.media import MediaStore, linked_name
+from upscale.server.spool import private_file, storing
+
+_MAX_URL = 8192
+
+# First bytes of pictures that came without a file name, as if they were text; and the same bytes
+# in base64, from callers who left out the data URI's header.
+_MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF")
+_MAGIC_BASE64 = (b"iVBORw0K", b"/9j/", b"UklGR")
+
+
+def pick_image(form: Form) -> ImagePart:
+    """The one image of a request: a file before any text, an empty file counts as absent.
+
+    Raises InvalidRequest, with the cure, where there is none, or more than one.
+    """
+    files = [part for part in form.images if part.size and (part.is_file or _is_picture(part))]
+    if len(files) > 1:
+        raise _one_image(len(files))
+    if files:
+        return files[0]
+    texts = [part for part in form.images if not part.is_file and part.data[:_MAX_URL].strip()]
+    if any(is_single_byte(part.name, part.data) for part in texts):
+        raise bytes_as_parts()
+    if len({(part.size, part.data) for part in texts}) > 1:
+        raise _one_image(len(texts))
+    if texts:
+        _check_text(texts[0])
+        return texts[0]
+    if form.images:
+        raise InvalidRequest("The image is empty (0 bytes).", field="image")
+    raise InvalidRequest(
+        f"'image' is missing. Send a file, a URL or a data URI. {NODE_CURE}", field="image"
+    )
+
+
+async def obtain(
+    part: ImagePart, target: Path, *, media: MediaStore, fetcher: Fetcher, own_url: str
+) -> Path:
+    """The image as a file: where it was spooled, or `target`, which must not exist yet.
+
+    `own_url` is the address under which this server was asked. Raises InvalidRequest.
+    """
+    if part.is_file or _is_picture(part):
+        if part.path is not None:
+            return part.path
+        with storing("the image"), private_file(target) as file:
+            file.write(part.data)
+        return target
+    if is_data_uri(part.data):
+        await asyncio.to_thread(write_data_uri, part, target)
+        return target
+    url = part.data.decode("utf-8", "replace").strip()
+    name = linked_name(url)
+    if name is not None:
+        own = media.find(name)
+        if own is not None:
+            await asyncio.to_thread(_link, own, target)
+            return target
+        if url.startswith(own_url.rstrip("/") + "/"):
+            raise InvalidRequest("The media link in 'image' has expired.", field="image")
+    await fetcher.fetch(url, target)
+    return target
+
+
+def _is_picture(part: ImagePart) -> bool:
+    return part.data.startswith(_MAGIC)
+
+
+def _check_text(part: ImagePart) -> None:
+    if is_data_uri(part.data):
+        return
+    text = part.data[:_MAX_URL].strip()
+    if text.startswith(_MAGIC_BASE64):
+        raise InvalidRequest(
+            "'image' is bare base64. Put its header before it: data:image/png;base64,…",
+            field="image",
+        )
+    if part.size > _MAX_URL or not text.lower().startswith((b"http://", b"https://")):
+        raise InvalidRequest(
+            f"'image' is text, but neither an http(s) URL nor a data URI. {NODE_CURE}",
+            field="image",
+        )
+
+
+def _one_image(count: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"{count} images came; upscaling takes one image per request.", field="image"
+    )
+
+
+def _link(own: Path, target: Path) -> None:
+    """The file under a second name, so that it outlives its link."""
+    try:
+        try:
+            os.link(own, target)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(own, target)
+    except FileNotFoundError as fault:
+        raise NotFound("The media link in 'image' has expired.", field="image") from fault
