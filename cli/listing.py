@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from upscale.cli.console import say
-from upscale.cli.networks import known_files
 from upscale.models.catalogue import CatalogueModel, load_catalogue
 from upscale.settings import Settings
+from upscale.weights.known import load_manifest
 from upscale.weights.store import Network, Store
 
 
@@ -40,7 +40,8 @@ def print_models(settings: Settings, *, as_json: bool) -> None:
 
 def _model(model: CatalogueModel, networks: list[Network]) -> dict[str, Any]:
     network = model.choose(networks)
-    files = [known.file for known in known_files(model, model.scale.default)]
+    known = (load_manifest().by_id(p.id) for p in model.networks if p.up_to is None)
+    files = [k.file for k in known if k is not None]
     how = f"weights import {files[0]}" if files else f"weights import FILE --as {model.id}"
     return {
         "id": model.id,

@@ -64,8 +64,8 @@ def test_the_curl_line_names_the_sample_that_is_there() -> None:
     assert {"model=bundled-x4", "scale_factor=4"} <= set(words)
 
 
-def test_the_doctor_knows_the_bundled_network(run: Run) -> None:
-    done = run("doctor", "--json")
+def test_the_doctor_knows_the_bundled_network(call: Run) -> None:
+    done = call("doctor", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     bundled = next(n for n in report["networks"] if n["network"] == "bundled-x4")
@@ -74,16 +74,16 @@ def test_the_doctor_knows_the_bundled_network(run: Run) -> None:
     assert all(folder["writable"] for folder in report["folders"])
 
 
-def test_installed_networks_are_listed(run: Run) -> None:
-    done = run("weights", "list", "--json")
+def test_installed_networks_are_listed(call: Run) -> None:
+    done = call("weights", "list", "--json")
     assert done.returncode == 0, done.stderr
     assert "bundled-x4" in [row["name"] for row in json.loads(done.stdout)]
-    assert "bundled-x4" in run("weights", "list").stdout
+    assert "bundled-x4" in call("weights", "list").stdout
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(call: Run, tmp_path: Path) -> None:
     (tmp_path / "notes.pth").write_bytes(b"words")
     for name in ("notes.pth", "missing.pth"):
-        done = run("weights", "import", name)
+        done = call("weights", "import", name)
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
