@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -33,11 +33,14 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_help_answers_at_once() -> None:
+    """By processor time, which does not count what else the machine does."""
     fastest = 9.0
     for _ in range(3):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command("image", "--help"), capture_output=True, check=True)
-        fastest = min(fastest, time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        fastest = min(fastest, spent)
     assert fastest < 0.5
 
 
