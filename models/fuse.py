@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from spandrel import ImageModelDescriptor
-from spandrel.architectures.Compact import Compact
 from torch import Tensor, nn
+
+from upscale.models.spandrel_import import Compact, ImageModelDescriptor
 
 
 def fuse(descriptor: ImageModelDescriptor[Any]) -> ImageModelDescriptor[Any]:

@@ -15,10 +15,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
 from upscale.errors import CheckpointError
 from upscale.models.fuse import fuse
+from upscale.models.spandrel_import import (
+    ImageModelDescriptor,
+    ModelLoader,
+    UnsupportedModelError,
+)
 
 SUFFIXES = (".safetensors", ".pth", ".ckpt")
 
