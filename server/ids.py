@@ -17,8 +17,8 @@ def request_id() -> str:
 
 
 def media_token() -> str:
-    """27 base-62 digits, 159 random bits."""
-    return _base62(b"\0" + secrets.token_bytes(19))
+    """27 base-62 digits, 160 random bits."""
+    return _base62(secrets.token_bytes(20))
 
 
 def _base62(data: bytes) -> str:

@@ -1,0 +1,103 @@
+"""An engine without a device: real plans, pictures of one colour, and a gate that holds Jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from PIL import Image
+
+from upscale.engine.device import DeviceProfile
+from upscale.engine.order import JobOrder
+from upscale.engine.plan import NetworkRef, Plan, PlanLimits, Request, make_plan
+from upscale.engine.receipt import Progress, Receipt
+from upscale.errors import UpscaleError
+from upscale.imaging.probe import Probe
+from upscale.models.contract import Contract
+from upscale.models.facts import Facts
+from upscale.settings import Settings
+from upscale.weights.store import Network
+
+DEVICE = DeviceProfile("cpu", "fake", "fake", 2, 2, 1 << 28, ("fp32",))
+
+
+def contract(scale: int) -> Contract:
+    return Contract(
+        architecture="fake",
+        scale=scale,
+        channels_in=3,
+        channels_out=3,
+        context=8,
+        grid=1,
+        size_multiple=1,
+        size_minimum=1,
+        square=False,
+        parameters=1,
+        macs_per_pixel=1,
+        bytes_per_pixel=8,
+        purpose="super-resolution",
+    )
+
+
+class FakeEngine:
+    """Networks whose name ends in x2 have scale 2, all others 4."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limits = PlanLimits.of(settings)
+        self.jobs: list[JobOrder] = []
+        self.failure: UpscaleError | Exception | None = None
+        self.held = False
+        self.begun = threading.Event()
+        self.cancelled = threading.Event()
+        self.waiting = 0
+        self.alive = False
+
+    async def start(self) -> None:
+        self.alive = True
+
+    async def close(self, drain_seconds: float = 0.0) -> None:
+        self.alive = False
+
+    async def contract(self, network: Network) -> Contract:
+        return contract(2 if network.name.endswith("x2") else 4)
+
+    async def plan(self, probe: Probe, network: Network, request: Request) -> Plan:
+        facts = Facts(await self.contract(network))
+        ref = NetworkRef.of(network)
+        return make_plan(probe, facts, ref, request, DEVICE, self._limits)
+
+    async def run(
+        self, job: JobOrder, progress: Callable[[Progress], None] | None = None
+    ) -> Receipt:
+        self.jobs.append(job)
+        if self.failure is not None:
+            raise self.failure
+        self.begun.set()
+        try:
+            while self.held:
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        output = job.plan.output
+        mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[output.channels]
+        Image.new(mode, (output.width, output.height), 7).save(job.target, output.format)
+        return receipt(job.plan)
+
+
+def receipt(plan: Plan) -> Receipt:
+    return Receipt(
+        network={"name": plan.network.name, "blend": plan.network.blend},
+        device={"device": "cpu", "name": "fake"},
+        precision=plan.precision,
+        passes=[],
+        tiles={"planned": plan.tiles, "done": plan.tiles},
+        size={"width": plan.width, "height": plan.height},
+        output=plan.output.to_json(),
+        seconds={"total": 0.01},
+        memory={"expected": 1, "peak": 1},
+        versions={},
+    )
+
+
