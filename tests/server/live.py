@@ -42,7 +42,9 @@ class Live:
 def serving(settings: Settings) -> Iterator[Live]:
     """Serve with a fake engine until the context ends."""
     engine = FakeEngine(settings)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    # The protocol is named: asyncio switches delays off for sockets that say they are TCP.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
             create_app(settings, engine), log_config=None, access_log=False, lifespan="on"
         )

@@ -1,0 +1,75 @@
+"""One shape of errors and one set of headers, whatever was asked of whichever path."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.server.live import EDITS, Live, check_error, check_headers
+
+PATHS = [EDITS, "/openai/v1/models", "/openai/v1/models/aura-sr", "/health", "/media/x"]
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", EDITS + "/", "/openai/v1/images/generations"])
+def test_unknown_paths_are_404(live: Live, path: str) -> None:
+    assert "/openai/v1/images/edits" in check_error(live.client.get(path), 404)
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", PATHS)
+def test_wrong_methods_are_405_and_list_the_right_ones(live: Live, path: str, method: str) -> None:
+    reply = live.client.request(method, path)
+    check_error(reply, 405)
+    assert set(reply.headers["allow"].split(", ")) <= {"GET", "HEAD", "POST"}
+
+
+@pytest.mark.parametrize("path", ["/openai/v1/models", "/health"])
+def test_head_has_the_headers_and_no_body(live: Live, path: str) -> None:
+    reply = live.client.head(path)
+    assert (reply.status_code, reply.content) == (200, b"")
+    check_headers(reply)
+
+
+def test_ids_of_requests_differ_and_those_of_callers_are_not_taken_over(live: Live) -> None:
+    replies = [live.client.get("/health", headers={"x-request-id": "mine"}) for _ in range(20)]
+    assert len({reply.headers["x-request-id"] for reply in replies}) == 20
+    for reply in replies:
+        check_headers(reply)
+
+
+def test_health_tells_of_the_worker_and_the_queue(live: Live) -> None:
+    body = live.client.get("/health").json()
+    assert set(body) == {"status", "version", "worker", "waiting"}
+    assert (body["status"], body["worker"], body["waiting"]) == ("ok", True, 0)
+
+
+def test_models_are_listed_with_the_four_fields(live: Live) -> None:
+    body = live.client.get("/openai/v1/models").json()
+    assert body["object"] == "list"
+    for entry in body["data"]:
+        assert {"id", "object", "created", "owned_by"} <= set(entry)
+        assert entry["object"] == "model"
+    available = {entry["id"]: entry["available"] for entry in body["data"]}
+    assert (available["real-esrgan"], available["aura-sr"], available["tiny-x2"]) == (
+        True,
+        False,
+        True,
+    )
+
+
+@pytest.mark.parametrize("name", ["aura-sr", "fal/aura-sr", "fal%2Faura-sr", "local/aura-sr"])
+def test_a_model_is_found_under_its_names(live: Live, name: str) -> None:
+    assert live.client.get(f"/openai/v1/models/{name}").json()["id"] == "aura-sr"
+
+
+def test_unknown_models_are_404(live: Live) -> None:
+    reply = live.client.get("/openai/v1/models/invalid-model")
+    message = check_error(reply, 404, "MODEL_NOT_FOUND", "model")
+    assert message.startswith("Model 'invalid-model' not found")
+    check_error(live.client.get("/openai/v1/models/"), 404, "MODEL_NOT_FOUND", "model")
+
+
+def test_a_header_that_no_caller_should_send_breaks_nothing(live: Live) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=\x7f\xff", "content-length": "0"}
+    raw = httpx.Headers({k: v.encode("latin-1") for k, v in headers.items()})
+    check_error(live.client.post(EDITS, headers=raw), 400)
