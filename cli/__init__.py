@@ -8,6 +8,10 @@ from __future__ import annotations
 
 def main() -> None:
     """The entry point of the command: runs it and exits with its code."""
-    from upscale.cli.entry import run
+    try:
+        from upscale.cli.entry import run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        # Ctrl-C before the command could listen for it.
+        raise SystemExit(130) from None

@@ -66,6 +66,9 @@ def _bar() -> RichProgress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        # Lines are printed while no bar is shown; they must reach a file or a pipe as they are.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 
@@ -86,7 +89,7 @@ class _Live:
         )
 
     def stop(self) -> None:
-        self._bar.update(self._task, visible=False)
+        self._bar.update(self._task, visible=False, refresh=True)
 
 
 class _Plain:
