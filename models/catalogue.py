@@ -63,7 +63,7 @@ class ScaleRule:
         return factor
 
     def check(self, factor: Decimal) -> None:
-        """Raise InvalidParameter, with what is allowed, for a factor that the model does not take."""
+        """Raise InvalidParameter, saying what is allowed, for a factor that is not taken."""
         if self.kind == "choices":
             good = factor in self.choices
         elif self.kind == "fixed":

@@ -37,6 +37,8 @@ def write_data_uri(part: ImagePart, target: Path) -> None:
             whole = len(text) // 4 * 4
             # The last group, which may be padded, waits for what follows it.
             keep = whole if whole < len(text) else max(0, whole - 4)
+            if b"=" in text[:keep]:
+                raise _broken("there is more after the end of its base64")
             file.write(_decoded(text[:keep]))
             carry = text[keep:]
         file.write(_decoded(carry + b"=" * (-len(carry) % 4)))

@@ -99,5 +99,3 @@ def receipt(plan: Plan) -> Receipt:
         memory={"expected": 1, "peak": 1},
         versions={},
     )
-
-

@@ -1,4 +1,4 @@
-"""Edits over HTTP: fields, scales, replies, dry runs. The numbers of a conformance list guide it."""
+"""Edits over HTTP: fields, factors, models, replies, dry runs, limits."""
 
 from __future__ import annotations
 

@@ -22,9 +22,7 @@ def client(live: Live) -> Iterator[openai.OpenAI]:
 
 def edit(client: openai.OpenAI, image: Any, **more: Any) -> Any:
     extra = {"scale_factor": 4, **more.pop("extra_body", {})}
-    return client.images.edit(
-        model="real-esrgan", image=image, prompt="", extra_body=extra, **more
-    )
+    return client.images.edit(model="real-esrgan", image=image, prompt="", extra_body=extra, **more)
 
 
 def test_an_open_file_a_path_bytes_and_a_list(client: openai.OpenAI, tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Starting and stopping the server: addresses, ports, signals, what is imported."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from upscale.errors import InvalidRequest, ServerFault
+from upscale.server.main import check_address, serve
+from upscale.settings import Settings
+
+# A server whose engine is the tests' fake one, which has no worker to wait for.
+PROGRAM = """
+import sys
+from pathlib import Path
+from upscale.server import app, main
+from upscale.settings import Settings
+from tests.server.fake import FakeEngine
+app.Engine = FakeEngine
+settings = Settings(port=0, data_dir=Path(sys.argv[1]), drain_seconds=float(sys.argv[2]))
+main.serve(settings, ready=lambda url: print(url, flush=True))
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_loopback_is_served(host: str) -> None:
+    check_address(Settings(host=host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com"])
+def test_other_addresses_need_a_word(host: str) -> None:
+    with pytest.raises(InvalidRequest, match="UPSCALE_ALLOW_ANONYMOUS"):
+        check_address(Settings(host=host))
+    check_address(Settings(host=host, allow_anonymous=True))
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerFault, match=f"port {port}: address already in use") as caught:
+            serve(Settings(port=port, data_dir=tmp_path))
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    root = Path(__file__).resolve().parents[2]
+    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path), "5"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:")
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert process.stdout.read() == "ended\n"
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_the_server_loads_neither_torch_nor_what_decodes_pixels() -> None:
+    code = (
+        "import sys, upscale.server.main;"
+        "names = ['torch', 'upscale.imaging.decode', 'upscale.imaging.sinks', 'pyvips'];"
+        "print([name for name in names if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,45 @@
+"""The spool: private, emptied after each request, and after processes that died."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from upscale.errors import OutputFault
+from upscale.server.spool import Spool, private_file, private_folder, storing
+
+
+def test_a_request_folder_is_private_and_ends_with_the_request(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.open()
+    with spool.request_folder() as folder:
+        with private_file(folder / "a") as file:
+            file.write(b"x")
+        assert (folder / "a").stat().st_mode & 0o777 == 0o600
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+    spool.close()
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_what_the_dead_left_is_removed_and_what_the_living_use_is_not(tmp_path: Path) -> None:
+    dead = tmp_path / "spool" / "dead"
+    dead.mkdir(parents=True)
+    (dead / "lock").touch()
+    (dead / "image").write_bytes(b"x")
+    living = Spool(tmp_path / "spool")
+    living.open()
+    assert not dead.exists()
+    with living.request_folder() as folder:
+        Spool(tmp_path / "spool").open()
+        assert folder.exists()
+    living.close()
+
+
+def test_a_full_disk_is_our_fault_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(OutputFault, match="No space left"), storing("the upload"):
+        raise OSError(28, "No space left on device")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputFault):
+        private_folder(tmp_path / "file")
