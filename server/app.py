@@ -18,7 +18,7 @@ from upscale.server.errors import install_error_handlers
 from upscale.server.fetch import Fetcher
 from upscale.server.media import MediaStore
 from upscale.server.services import Services, UpscaleEngine
-from upscale.server.spool import Spool, private_folder
+from upscale.server.spool import Spool
 from upscale.settings import Settings
 from upscale.weights.store import Store
 
@@ -59,7 +59,6 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
 
 @contextlib.asynccontextmanager
 async def _running(ours: Services) -> AsyncIterator[None]:
-    private_folder(ours.settings.data_dir)
     ours.spool.open()
     ours.media.open()
     await ours.engine.start()

@@ -85,7 +85,8 @@ class _Sender:
 
     def log(self) -> None:
         """One line about what was answered. Names of media links are left out."""
-        path = self._request.url.path
+        # Percent-encoded as it came, so that no path can forge a line.
+        path = self._scope.get("raw_path", b"").decode("latin-1")
         log.info(
             "request",
             extra=logs.fields(

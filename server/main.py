@@ -16,6 +16,7 @@ import uvicorn
 
 from upscale.errors import InvalidRequest, ServerFault
 from upscale.server.app import create_app
+from upscale.server.spool import private_folder
 from upscale.settings import Settings
 
 # Clients keep connections open this long between requests, in seconds.
@@ -26,11 +27,12 @@ def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
     """Serve until SIGINT or SIGTERM, then give what is at work `drain_seconds` to finish.
 
     `ready` is told the server's address once it answers. Raises InvalidRequest for an address that
-    may not be served, ServerFault when it cannot be bound.
+    may not be served, ServerFault when it cannot be bound or the data folder not written.
     """
     check_address(settings)
     # Whatever this process and its workers write belongs to this user alone.
     os.umask(0o077)
+    private_folder(settings.data_dir / "spool")
     with contextlib.closing(_bind(settings.host, settings.port)) as listener:
         url = _url(settings.host, listener.getsockname()[1])
         _join_logs()

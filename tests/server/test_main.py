@@ -6,11 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
-from upscale.errors import InvalidRequest, ServerFault
+from tests.server.live import EDITS, check_error, png
+from upscale.errors import InvalidRequest, OutputFault, ServerFault
 from upscale.server.main import check_address, serve
 from upscale.settings import Settings
 
@@ -18,10 +21,18 @@ from upscale.settings import Settings
 PROGRAM = """
 import sys
 from pathlib import Path
+import asyncio
 from upscale.server import app, main
 from upscale.settings import Settings
 from tests.server.fake import FakeEngine
-app.Engine = FakeEngine
+
+class Slow(FakeEngine):
+    async def run(self, job, progress=None):
+        print("begun", flush=True)
+        await asyncio.sleep(float(sys.argv[3]))
+        return await super().run(job, progress)
+
+app.Engine = Slow
 settings = Settings(port=0, data_dir=Path(sys.argv[1]), drain_seconds=float(sys.argv[2]))
 main.serve(settings, ready=lambda url: print(url, flush=True))
 print("ended", flush=True)
@@ -48,18 +59,46 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
-    root = Path(__file__).resolve().parents[2]
-    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path), "5"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+def test_a_data_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputFault, match="Cannot store"):
+        serve(Settings(port=0, data_dir=tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("number", "drain_seconds", "job_seconds", "status"),
+    [(signal.SIGTERM, 10, 0.5, 200), (signal.SIGINT, 1, 60, 503)],
+)
+def test_a_signal_ends_it_once_jobs_are_done_or_time_is_up(
+    tmp_path: Path, number: signal.Signals, drain_seconds: int, job_seconds: float, status: int
+) -> None:
+    with running(tmp_path, drain_seconds, job_seconds) as process, ThreadPoolExecutor(1) as thread:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert url.startswith("http://127.0.0.1:")
+        files = {"image": png()}
+        answer = thread.submit(
+            httpx.post, url + EDITS, data={"model": "bundled-x4"}, files=files, timeout=30
+        )
+        assert process.stdout.readline() == "begun\n"
         process.send_signal(number)
+        reply = answer.result()
+        if status == 503:
+            check_error(reply, 503, "INTERNAL_ERROR")
+        assert reply.status_code == status
         assert process.wait(10) == 0
         assert process.stdout.read() == "ended\n"
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def running(folder: Path, drain_seconds: int, job_seconds: float) -> subprocess.Popen[str]:
+    numbers = [str(drain_seconds), str(job_seconds)]
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder), *numbers],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
 
 
 def test_the_server_loads_neither_torch_nor_what_decodes_pixels() -> None:
