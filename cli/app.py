@@ -167,7 +167,7 @@ def bench(context: typer.Context) -> None:
 
 @weights.command("import")
 def weights_import(
-    file: Annotated[Path, typer.Argument(help="A checkpoint: .safetensors, .pth, .pt, .ckpt.")],
+    file: Annotated[Path, typer.Argument(help="A checkpoint: .safetensors, .pth or .ckpt.")],
     serves: Annotated[
         str | None, typer.Option("--as", metavar="MODEL", help="A catalogue model it serves.")
     ] = None,
