@@ -25,7 +25,8 @@ def main() -> None:
         result = Path(folder) / "result.png"
         command = [sys.executable, "-m", "upscale.cli", "image", str(HERE / "sample.png")]
         subprocess.run([*command, "-o", str(result), "-s", str(SCALE)], check=True)
-        after = Image.open(result).convert("RGB").crop(tuple(SCALE * side for side in PART))
+        left, top, right, bottom = (SCALE * side for side in PART)
+        after = Image.open(result).convert("RGB").crop((left, top, right, bottom))
     before = sample.crop(PART).resize(after.size, Image.Resampling.NEAREST)
     width, height = after.size
     page = Image.new("RGB", (2 * width + GAP, height), "white")
