@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import signal
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike, fspath
 from types import FrameType
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -18,6 +20,11 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def printable(name: str | PathLike[str]) -> str:
+    """A name as it may be shown: control characters, which a terminal would obey, are escaped."""
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in fspath(name))
 
 
 def say(text: str) -> None:
@@ -66,11 +73,12 @@ class Interrupts:
 
     @contextmanager
     def caught(self) -> Iterator[Interrupts]:
-        """Catch interrupts and requests to end while the block runs."""
+        """Catch interrupts and requests to end while the block runs, unless they are ignored."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP"):
             numbers.append(signal.SIGHUP)
-        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        heeded = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._on_signal) for number in heeded}
         try:
             yield self
         finally:

@@ -11,8 +11,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from upscale.cli.console import FAILED, OK, Interrupted, Interrupts, complain, say
+from upscale import logs
+from upscale.cli.console import FAILED, OK, Interrupted, Interrupts, complain, printable, say
 from upscale.cli.inputs import Found, Input, collect
+from upscale.cli.lazy import LazyEngine
 from upscale.cli.naming import name_outputs, output_format
 from upscale.cli.networks import choose_network
 from upscale.cli.plans import described
@@ -20,15 +22,16 @@ from upscale.cli.progress import Show, rate, shown
 from upscale.cli.receipts import receipt_path, write_receipt
 from upscale.engine.local import LocalEngine
 from upscale.engine.order import JobOrder
-from upscale.engine.plan import NetworkRef, Plan, Request
+from upscale.engine.plan import Plan, Request
 from upscale.engine.receipt import Receipt
 from upscale.errors import InvalidRequest, JobCancelled, OutputFault, UpscaleError
 from upscale.imaging.probing import probe
-from upscale.models.facts import FactsCache
 from upscale.settings import Settings
 
 if TYPE_CHECKING:
-    from upscale.weights.store import Network
+    pass
+
+log = logs.get("cli")
 
 
 @dataclass(frozen=True)
@@ -62,25 +65,6 @@ def upscale_files(arguments: list[str], out: str, options: Options, settings: Se
             return stop.exit_code
 
 
-class _Engine:
-    """The engine, opened (which takes seconds) when it is first needed and closed with `stack`."""
-
-    def __init__(self, settings: Settings, network: Network, stack: ExitStack) -> None:
-        self._settings, self._network, self._stack = settings, network, stack
-        self._engine: LocalEngine | None = None
-
-    def open(self) -> LocalEngine:
-        if self._engine is None:
-            self._engine = self._stack.enter_context(LocalEngine(self._settings))
-        return self._engine
-
-    def scale(self) -> int:
-        """The network's own scale, by what is known of it already where that is enough."""
-        cache = FactsCache(self._settings.cache_folder / "networks")
-        known = cache.load(NetworkRef.of(self._network).key)
-        return (known.contract if known else self.open().contract(self._network)).scale
-
-
 class _Batch:
     def __init__(
         self,
@@ -105,7 +89,7 @@ class _Batch:
 
     def run(self) -> int:
         for name, problem in self.found.problems:
-            complain(f"{name}: {problem}")
+            complain(f"{printable(name)}: {problem}")
         if not self.found.inputs:
             if not self.failed:
                 complain("No picture found.")
@@ -113,7 +97,7 @@ class _Batch:
         if not self.options.dry_run:
             _make_folder(self.output.parent if self.to_file else self.output)
         with ExitStack() as stack:
-            engine = _Engine(self.settings, self.network, stack)
+            engine = LazyEngine(self.settings, self.network, stack)
             scale = self.scale or Decimal(engine.scale())
             show = stack.enter_context(shown())
             for item, target in self._targets(scale):
@@ -150,17 +134,20 @@ class _Batch:
             problem = error.message
         except OSError as error:
             problem = f"{error.strerror or error}."
-        except (MemoryError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a fault of ours; the other files still get their turn
             problem = f"{type(error).__name__}: {error}"
+            log.debug("fault", exc_info=True)
         else:
             self.done += 1
             return
         finally:
             show.stop()
-        complain(f"{item.path}: {problem}")
+        complain(f"{printable(item.path)}: {problem}")
         self.failed += 1
 
-    def _one(self, engine: _Engine, item: Input, target: Path, scale: Decimal, show: Show) -> None:
+    def _one(
+        self, engine: LazyEngine, item: Input, target: Path, scale: Decimal, show: Show
+    ) -> None:
         self.interrupts.check()
         self._refuse_taken(target)
         request = Request(
@@ -193,7 +180,7 @@ class _Batch:
             plan=plan,
             replace=self.options.overwrite,
         )
-        show.start(item.path.name)
+        show.start(printable(item.path.name))
         with self.interrupts.gently():
             return engine.run(order, progress=show.update, cancelled=self.interrupts.wanted)
 
@@ -221,7 +208,7 @@ def _result_line(item: Input, target: Path, receipt: Receipt) -> str:
     seconds, size = receipt.seconds["total"], receipt.size
     speed = rate(size["width"] * size["height"] / 1e6, seconds)
     return (
-        f"{item.path} -> {target}  {size['width']}x{size['height']}, "
+        f"{printable(item.path)} -> {printable(target)}  {size['width']}x{size['height']}, "
         f"{receipt.precision}, {seconds:.1f} s, {speed}"
     )
 

@@ -69,7 +69,7 @@ def collect(arguments: Iterable[str], *, output: Path | None = None) -> Found:
 def _expand(argument: str, output: Path | None, found: Found) -> Iterator[Input]:
     """What exists of an argument: files and folders."""
     path = Path(argument)
-    if os.path.lexists(path):
+    if os.path.lexists(argument):
         yield Input(path)
         return
     magic = glob.has_magic(argument)

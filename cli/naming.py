@@ -26,6 +26,8 @@ def output_format(out: str, wanted: str | None, *, single: bool) -> tuple[str, b
     the format. Raises InvalidParameter where name and wish contradict each other.
     """
     chosen = normalise_format(wanted) if wanted else None
+    if not out:
+        raise InvalidParameter("--out", out, "a folder or a file")
     output = Path(out)
     folder = output.is_dir() or out.endswith(("/", os.sep))
     ending = _format_of(output)

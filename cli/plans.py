@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from upscale.cli.console import printable
 from upscale.engine.plan import PassPlan, Plan
 
 
@@ -11,7 +12,7 @@ def described(source: Path, target: Path, plan: Plan) -> str:
     """What would be made of `source`, how, how long it would take and what memory."""
     output, probe = plan.output, plan.probe
     lines = [
-        f"{source} -> {target}",
+        f"{printable(source)} -> {printable(target)}",
         f"  {probe.width}x{probe.height} {probe.format} -> {output.width}x{output.height} "
         f"{output.format}, {output.depth} bits, {output.channels} channels",
         f"  {plan.network.name} ({plan.contract.architecture}), {plan.precision} on {plan.device}",
@@ -27,7 +28,8 @@ def _pass(step: PassPlan) -> str:
     if size.resamples:
         text += f" -> {size.out_width}x{size.out_height}"
     seam = "" if tiles.seam_error is None else f", seam error {tiles.seam_error:.2f} levels"
+    noun = "tile" if tiles.count == 1 else "tiles"
     return (
-        f"{text}: {tiles.count} tiles of {tiles.core_width}x{tiles.core_height} "
+        f"{text}: {tiles.count} {noun} of {tiles.core_width}x{tiles.core_height} "
         f"with a margin of {tiles.margin}, {tiles.mode}{seam}"
     )

@@ -50,7 +50,7 @@ def rate(megapixels: float, seconds: float) -> str:
 
 
 def _shortened(label: str) -> str:
-    return label if len(label) <= _LONGEST_LABEL else "…" + label[1 - _LONGEST_LABEL :]
+    return label if len(label) <= _LONGEST_LABEL else "..." + label[3 - _LONGEST_LABEL :]
 
 
 def _bar() -> RichProgress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from upscale.cli.console import complain, say
+from upscale.cli.console import complain, printable, say
 from upscale.errors import CheckpointError
 from upscale.settings import Settings
 from upscale.weights.store import Store
@@ -25,7 +25,7 @@ def import_checkpoint(
     """
     if not file.is_file():
         raise CheckpointError(f"{file}: there is no such file.")
-    complain(f"Looking at {file.name} …")
+    complain(f"Looking at {printable(file.name)} ...")
     from upscale.models.inspection import inspect_checkpoint
 
     contract = inspect_checkpoint(file, sanity=sanity)

@@ -73,7 +73,8 @@ def test_a_name_that_exists_is_no_pattern() -> None:
 
 def test_what_does_not_exist_is_a_problem() -> None:
     _make("a.png")
-    assert set(_problems(["a.png", "missing.png", "no*.png"])) == {"missing.png", "no*.png"}
+    arguments = ["a.png", "missing.png", "no*.png", ""]
+    assert set(_problems(arguments)) == {"missing.png", "no*.png", ""}
 
 
 def test_hidden_files_and_other_kinds_are_passed_over_in_folders() -> None:

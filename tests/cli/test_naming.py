@@ -129,6 +129,7 @@ def test_the_output_is_a_folder_or_a_file_by_its_name(
         ("a", "gif", True),
         ("file", None, False),
         ("/dev/null", None, True),
+        ("", None, True),
     ],
 )
 def test_contradictions_are_refused(
