@@ -1,8 +1,10 @@
 """The memory of a process that runs networks: the C allocator's habits, and the peak of a Job.
 
 glibc gives large blocks back to the system when they are freed and faults them in again page by
-page; keeping them makes large activations up to 1.6 times faster. Elsewhere than on glibc nothing
-is done.
+page; keeping them makes large activations up to 1.6 times faster. It also gives each thread an
+arena of its own, made of heaps of at most 64 MiB, where two activations do not fit side by side;
+one arena for all brings 40,000 page faults a tile down to one. Elsewhere than on glibc nothing is
+done.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 from pathlib import Path
 
 # mallopt's names for these; see malloc.h of glibc.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def keep_freed_memory() -> bool:
@@ -23,7 +25,7 @@ def keep_freed_memory() -> bool:
     libc = _glibc()
     if libc is None:
         return False
-    kept = libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    kept = libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30) and libc.mallopt(_M_ARENA_MAX, 1)
     # mallopt takes a C int: 2 GiB - 1 is the most.
     return bool(kept and libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1))
 

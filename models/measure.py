@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,5 +144,8 @@ class _Strip:
 @contextmanager
 def _plain_convolutions() -> Iterator[None]:
     """Without Winograd, which spreads not-a-number over whole blocks of output."""
-    with torch.backends.mkldnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False):
-        yield
+    with warnings.catch_warnings():
+        # Entering mkldnn's flags warns of Intel cards, whatever the machine.
+        warnings.simplefilter("ignore", UserWarning)
+        with torch.backends.mkldnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False):
+            yield
