@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from starlette.requests import Request
 
 from upscale.errors import InvalidRequest, TooLarge, UnsupportedMediaType
 from upscale.server.forms import Form, ImagePart, bytes_as_parts, is_image_name
-from upscale.server.multipart import MultipartReader
+from upscale.server.ids import random_token
+from upscale.server.multipart import TEXT_BYTES, MultipartReader
+from upscale.server.spool import private_file, storing
 
 _TAKEN = "Send multipart/form-data, or application/json with the image as a URL or data URI"
 _MAX_FIELDS = 1000
@@ -39,9 +42,9 @@ async def read_form(request: Request, folder: Path, max_bytes: int) -> Form:
     if kind == b"multipart/form-data":
         return await _read_multipart(pieces, options.get(b"boundary"), folder)
     if kind == b"application/json":
-        return await asyncio.to_thread(_read_json, await _whole(pieces))
+        return await asyncio.to_thread(_read_json, await _whole(pieces), folder)
     if kind == b"application/x-www-form-urlencoded":
-        return await asyncio.to_thread(_read_urlencoded, await _whole(pieces))
+        return await asyncio.to_thread(_read_urlencoded, await _whole(pieces), folder)
     shown = kind.decode("latin-1")[:80] or "missing"
     raise UnsupportedMediaType(f"Content-Type is {shown}. {_TAKEN}.")
 
@@ -90,7 +93,7 @@ async def _read_multipart(
         return reader.finish()
 
 
-def _read_json(body: bytearray) -> Form:
+def _read_json(body: bytearray, folder: Path) -> Form:
     if body.lstrip(b"\r\n\t ").startswith(b"--"):
         raise InvalidRequest(
             "The body looks like multipart/form-data while Content-Type says application/json. "
@@ -106,7 +109,7 @@ def _read_json(body: bytearray) -> Form:
     form = Form()
     for name, value in data.items():
         if is_image_name(name):
-            form.images.extend(_json_images(name, value))
+            form.images.extend(_on_disk(part, folder) for part in _json_images(name, value))
         elif isinstance(value, str | int | Decimal):
             form.add(name, value)
         elif value is not None:
@@ -136,7 +139,7 @@ def _json_images(name: str, value: Any, depth: int = 0) -> Iterator[ImagePart]:
         )
 
 
-def _read_urlencoded(body: bytearray) -> Form:
+def _read_urlencoded(body: bytearray, folder: Path) -> Form:
     form = Form()
     try:
         pairs = parse_qsl(bytes(body), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
@@ -145,7 +148,17 @@ def _read_urlencoded(body: bytearray) -> Form:
     for name_bytes, value in pairs:
         name = name_bytes.decode("utf-8", "replace")
         if is_image_name(name):
-            form.images.append(ImagePart(name, None, len(value), value))
+            form.images.append(_on_disk(ImagePart(name, None, len(value), value), folder))
         else:
             form.add(name, value.decode("utf-8", "replace"))
     return form
+
+
+def _on_disk(part: ImagePart, folder: Path) -> ImagePart:
+    """The part, moved to a file where it is long: it may wait for a while in the queue."""
+    if part.size <= TEXT_BYTES:
+        return part
+    path = folder / f"text-{random_token()}"
+    with storing("the image"), private_file(path) as file:
+        file.write(part.data)
+    return replace(part, data=part.data[:TEXT_BYTES], path=path)

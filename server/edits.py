@@ -23,7 +23,7 @@ from upscale.engine.order import JobOrder
 from upscale.engine.plan import Plan
 from upscale.engine.plan import Request as PlanRequest
 from upscale.engine.scaling import scaled
-from upscale.errors import JobCancelled, TooLarge
+from upscale.errors import CheckpointError, JobCancelled, TooLarge
 from upscale.imaging.limits import check_input, check_output
 from upscale.imaging.probe import Probe
 from upscale.server.body import read_form
@@ -84,7 +84,11 @@ async def _answer(
 ) -> Response:
     edit = make_edit(form, ours, await asyncio.to_thread(ours.store.networks))
     request.state.provider, request.state.model = "local", f"local/{edit.network.name}"
-    source, plan = await _plan(request, ours, edit, folder)
+    try:
+        source, plan = await _plan(request, ours, edit, folder)
+    except CheckpointError as error:
+        error.field = "model"
+        raise
     wanted = edit.parameters
     if dry_run:
         return dry_run_reply(edit.model, wanted.n, plan)

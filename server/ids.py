@@ -16,7 +16,7 @@ def request_id() -> str:
     return "req_" + _base62(stamp + secrets.token_bytes(16))
 
 
-def media_token() -> str:
+def random_token() -> str:
     """27 base-62 digits, 160 random bits."""
     return _base62(secrets.token_bytes(20))
 

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, Response
 from upscale import logs
 from upscale.errors import NotFound
 from upscale.imaging.limits import FORMATS
-from upscale.server.ids import media_token
+from upscale.server.ids import random_token
 from upscale.server.spool import private_folder, storing
 
 log = logs.get("server")
@@ -40,7 +40,7 @@ class MediaStore:
 
     def adopt(self, result: Path, format: str) -> str:
         """Move a finished result here; returns its name. Raises OutputFault."""
-        name = media_token() + FORMATS[format].extension
+        name = random_token() + FORMATS[format].extension
         with storing("the result"):
             result.chmod(0o600)
             os.utime(result)
