@@ -75,7 +75,11 @@ def _on(descriptor: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """A descriptor of its own around a copy of the module: precisions do not share weights."""
     clone = copy.copy(descriptor)
     model = copy.deepcopy(descriptor.model)
-    clone._model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval()
+    clone._model = model.to(device=device, dtype=dtype).eval()
+    for parameter in model.parameters():
+        # Module.to would try the layout on weights of five dimensions too, and fail.
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return clone
 
 

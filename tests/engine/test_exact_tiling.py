@@ -171,7 +171,7 @@ def test_measured_context_is_the_known_one(name: str, context: int, grid: int) -
 
 
 def test_rrdb_gets_its_structural_context_and_a_measured_seam() -> None:
-    contract = inspect(networks.rrdb(blocks=5), name="rrdb", sanity=False)
+    contract = inspect(networks.rrdb(blocks=5, features=4), name="rrdb", sanity=False)
     assert contract.context == 15 * 5 + 4
     assert contract.seam_overlap == 32
     assert contract.seam_error is not None
@@ -208,7 +208,9 @@ def test_blended_tiles_of_a_global_network_have_no_hard_seam() -> None:
             self.conv = nn.Conv2d(3, 3, 3, padding=1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return x + 0.2 * torch.tanh(self.conv(x)) * x.mean(dim=(2, 3), keepdim=True)
+            # Each tile gets an offset of its own, as channel attention gives each a gain.
+            offset = x.mean(dim=(2, 3), keepdim=True) - 0.5
+            return x + 0.5 * offset + 0 * self.conv(x)
 
     network = networks.custom(Pooled(), scale=1)
     contract = inspect(network, name="pooled", sanity=False)
@@ -218,8 +220,11 @@ def test_blended_tiles_of_a_global_network_have_no_hard_seam() -> None:
     exact = plan_for(replace(contract, context=32), x, core=64)
     blend = replace(exact, mode="blend", feather=16)
     source = as_pixels(x)
-    result = tiled(network, source, blend)
-    # The error varies slowly: neighbouring columns differ no more than in the untiled picture.
-    error = result.astype(int) - whole(network, source).astype(int)
-    assert int(np.abs(np.diff(error, axis=1)).max()) <= 2
-    assert int(np.abs(np.diff(error, axis=0)).max()) <= 2
+    truth = whole(network, source).astype(int)
+
+    def steps(plan: TilePlan) -> float:
+        """How much the error jumps from a column to the next at the worst column."""
+        error = tiled(network, source, plan).astype(int) - truth
+        return float(np.abs(np.diff(error.mean(axis=(0, 2)))).max())
+
+    assert steps(blend) < steps(exact) / 3
