@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from upscale import logs
 from upscale.cli.console import FAILED, OK, Interrupted, Interrupts, complain, printable, say
@@ -27,9 +27,6 @@ from upscale.engine.receipt import Receipt
 from upscale.errors import InvalidRequest, JobCancelled, OutputFault, UpscaleError
 from upscale.imaging.probing import probe
 from upscale.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 log = logs.get("cli")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from upscale.cli.console import complain, printable, say
+from upscale.engine.local import LocalEngine
 from upscale.errors import CheckpointError
 from upscale.settings import Settings
 from upscale.weights.store import Store
@@ -26,12 +27,13 @@ def import_checkpoint(
     if not file.is_file():
         raise CheckpointError(f"{file}: there is no such file.")
     complain(f"Looking at {printable(file.name)} ...")
-    from upscale.models.inspection import inspect_checkpoint
-
-    contract = inspect_checkpoint(file, sanity=sanity)
+    with LocalEngine(settings) as engine:
+        contract = engine.examine(file, sanity=sanity)
     store = Store(settings.weights_folder)
     network = store.register(file, name=name, serves=serves, replace=replace)
-    tiles = "exact tiles" if contract.context is not None else "blended tiles"
+    tiles = f"context {contract.context} pixels"
+    if contract.seam_error is not None:
+        tiles = f"blended tiles, seam within {contract.seam_error:.2f} levels"
     say(
         f"Installed {network.name}: {contract.architecture}, x{contract.scale}, "
         f"{contract.parameters:,} parameters, {tiles}."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +58,16 @@ class LocalEngine:
     def contract(self, network: Network) -> Contract:
         """What the engine must know of `network`; measured now if it is not known."""
         return self._session.facts(NetworkRef.of(network)).contract
+
+    def examine(self, file: Path, *, sanity: bool) -> Contract:
+        """The Contract of a file not installed yet, measured now and remembered for when it is.
+
+        With `sanity`, a network that does not keep grey raises CheckpointError.
+        """
+        with file.open("rb") as content:
+            key = hashlib.file_digest(content, "sha256").hexdigest()
+        ref = NetworkRef(file.stem, str(file), key)
+        return self._session.facts(ref, sanity=sanity).contract
 
     def plan(self, probe: Probe, network: Network, request: Request) -> Plan:
         """The Plan of a request; see `engine.plan.make_plan` for what it raises."""

@@ -32,6 +32,9 @@ _SMALLEST_CORE = 64
 # Exact tiling may cost this much more than the picture itself; beyond, an overlap is used.
 _AFFORDABLE = 3.0
 
+# Networks of up to this context are tiled exactly at any price: it is never a high one.
+_ALWAYS_EXACT = 64
+
 # Finished rows of one row of tiles. Wide pictures get flatter tiles, so that bands stay small.
 _BAND_BYTES = 40 << 20
 
@@ -104,7 +107,9 @@ def plan_tiles(
         exact = _cut(
             size, contract, device, bytes_per_pixel, side, context, 0, sample_bytes, channels
         )
-        if exact.count == 1 or exact.pixels <= _AFFORDABLE * size.in_width * size.in_height:
+        affordable = exact.pixels <= _AFFORDABLE * size.in_width * size.in_height
+        # Whoever names a tile has chosen its price.
+        if affordable or side or context <= _ALWAYS_EXACT:
             return exact
     margin = overlap or contract.seam_overlap or _DEFAULT_OVERLAP
     if context is not None and context <= margin:

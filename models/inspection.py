@@ -17,7 +17,7 @@ from upscale.errors import CheckpointError
 from upscale.models.contract import Contract
 from upscale.models.cost import measure_cost
 from upscale.models.loading import Loaded, load_checkpoint
-from upscale.models.measure import Reach, measure_reach
+from upscale.models.measure import GLOBAL_GRID, Reach, measure_reach
 from upscale.models.runner import Runner, is_seedable
 from upscale.models.testcard import draw_card
 
@@ -111,7 +111,7 @@ def _with_seams(runner: Runner, contract: Contract, reach: Reach) -> Contract:
             return contract
         # Something in it depends on position or on the tile's size in a way that marks do not
         # show: treat it as global, with the error known.
-        contract = replace(contract, context=None)
+        contract = replace(contract, context=None, grid=math.lcm(contract.grid, GLOBAL_GRID))
     for overlap in _OVERLAPS:
         error = seam_error(runner, contract, overlap)
         contract = replace(contract, seam_error=round(error, 3), seam_overlap=overlap)

@@ -16,15 +16,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from upscale.errors import CheckpointError
 from upscale.models.runner import Runner
 
 # Lengths of the strips tried, in input pixels; multiples of every usual window (up to 64).
-_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
+_LENGTHS = (128, 256, 512, 1024, 2048)
 
 # Periods tried for a network whose reach changes from pixel to pixel.
 _GRIDS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64, 96, 128)
+
+# Where no context is found, neither is the grid; windows of attention are 8, 16 or 32 wide.
+GLOBAL_GRID = 32
 
 # A strip that would take longer is not run: the network counts as global.
 _SECONDS_PER_STRIP = 10.0
@@ -63,14 +67,17 @@ def _axis_reach(runner: Runner, breadth: int, *, transposed: bool) -> Reach:
             break
         strip = _Strip(runner, length, breadth, transposed)
         began = time.perf_counter()
-        touched = strip.touched(strip.middle)
+        # A mark at one end shows whether all of the strip is in reach, at half the length that a
+        # mark in the middle needs: most of the time goes into networks that are global.
+        covered = strip.covered_from_one_end()
         seconds = time.perf_counter() - began
-        if touched is None:
+        if covered:
             continue
-        reach = _periodic_reach(strip)
-        if reach is not None:
-            return reach
-    return Reach(None, 1)
+        for longer in (length, 2 * length, 4 * length):
+            reach = _periodic_reach(_Strip(runner, longer, breadth, transposed))
+            if reach is not None:
+                return reach
+    return Reach(None, GLOBAL_GRID)
 
 
 def _periodic_reach(strip: _Strip) -> Reach | None:
@@ -106,6 +113,11 @@ class _Strip:
             self._known[position] = self._run(position)
         return self._known[position]
 
+    def covered_from_one_end(self) -> bool:
+        """Whether the first pixel touches every output pixel. (Not: the last ones; windows that
+        are shifted around the edge join both ends of a picture.)"""
+        return bool(torch.isnan(self._marked(0)).flatten(0, -2).any(0).all())
+
     def shifts_alike(self, position: int, step: int) -> bool:
         """Whether moving the mark by `step` moves what it touches by just as much."""
         here, there = self.touched(position), self.touched(position + step)
@@ -126,11 +138,7 @@ class _Strip:
         return Reach(context, grid)
 
     def _run(self, position: int) -> tuple[int, int] | None:
-        x = torch.full((1, self._runner.channels, self._breadth, self.length), 0.5)
-        x[..., position] = math.nan
-        y = self._runner(x.mT if self._transposed else x)
-        marks = torch.isnan(y.mT if self._transposed else y)
-        along = marks.flatten(0, -2).any(0).nonzero().flatten()
+        along = torch.isnan(self._marked(position)).flatten(0, -2).any(0).nonzero().flatten()
         if len(along) == 0:
             raise CheckpointError(
                 "The network hides not-a-number values, so its context cannot be measured."
@@ -139,6 +147,13 @@ class _Strip:
         if first < self._runner.scale or last >= (self.length - 1) * self._runner.scale:
             return None
         return first, last
+
+    def _marked(self, position: int) -> Tensor:
+        """The output for a mark at `position`, its last axis along the strip."""
+        x = torch.full((1, self._runner.channels, self._breadth, self.length), 0.5)
+        x[..., position] = math.nan
+        y = self._runner(x.mT if self._transposed else x)
+        return y.mT if self._transposed else y
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from upscale import __version__
+from upscale import __version__, logs
 from upscale.engine.client import Engine
+from upscale.errors import UpscaleError
 from upscale.imaging.pool import PixelPool
 from upscale.models.catalogue import load_catalogue
 from upscale.server import edits, listing
@@ -21,6 +22,8 @@ from upscale.server.services import Services, UpscaleEngine
 from upscale.server.spool import Spool
 from upscale.settings import Settings
 from upscale.weights.store import Store
+
+log = logs.get("server")
 
 
 def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastAPI:
@@ -57,16 +60,30 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
     return app
 
 
+async def _warm_up(ours: Services) -> None:
+    """Measure the bundled network before the first request has to wait for it."""
+    for network in await asyncio.to_thread(ours.store.networks):
+        if network.bundled:
+            try:
+                await ours.engine.contract(network)
+            except UpscaleError as error:
+                log.error("not warm", extra=logs.fields(network=network.name, why=error.message))
+
+
 @contextlib.asynccontextmanager
 async def _running(ours: Services) -> AsyncIterator[None]:
     ours.spool.open()
     ours.media.open()
     await ours.engine.start()
-    sweeper = asyncio.create_task(ours.media.sweep_forever())
+    background = [
+        asyncio.create_task(ours.media.sweep_forever()),
+        asyncio.create_task(_warm_up(ours)),
+    ]
     try:
         yield
     finally:
-        sweeper.cancel()
+        for task in background:
+            task.cancel()
         await ours.engine.close(ours.settings.drain_seconds)
         ours.pool.close()
         ours.spool.close()
