@@ -31,6 +31,9 @@ LIMITS = """## Limits
 
 - Made for clean, sharp sources. It does not remove noise or the blocks of strong JPEG compression;
   it enlarges them.
+- Edges that are one pixel sharp, as in screenshots and pixel drawings, get a thin darker and
+  lighter seam (the overshoot above): most training pairs come from bicubic reduction, whose own
+  seams it has learnt to undo, and it does so where there are none.
 - It restores what is there and does not invent texture: foliage, hair and fabric stay softer than
   a generative model would paint them.
 - Fixed factor of four, RGB, no transparency of its own.
@@ -114,8 +117,10 @@ def card(known: dict[str, Any], about_data: str) -> str:
         with `weights/train/`: SRVGGNetCompact ("Compact"), {recipe["features"]} features,
         {recipe["convs"]} body convolutions, {known["parameters"]:,} parameters, float16,
         {known["bytes"]:,} bytes, sha256 `{known["sha256"]}`.""",
-        f"""Flat fields, pure colours and borders included, come out within {found.flat} level(s)
-        of 255; {100 * found.flat_share:.2f} % of the values err at all. Smooth ramps keep within
+        f"""Flat grey fields come out within {found.grey} level(s) of 255, flat colours up to the
+        corners of the colour cube within {found.colour}, borders included;
+        {100 * found.grey_share:.3f} and {100 * found.colour_share:.3f} % of the values err at all.
+        Smooth ramps keep within
         {found.ramp} levels of the line (rounding alone: 0.5). At a one-pixel edge between
         two greys the output goes {found.overshoot} levels beyond the two sides (bicubic:
         {found.overshoot_bicubic}). Mean shift of red, green, blue: {shift} levels. Measured with
@@ -127,7 +132,7 @@ def card(known: dict[str, Any], about_data: str) -> str:
         invented. Crops of {recipe["side"]} x {recipe["side"]} small pixels in eight orientations,
         reduced by MATLAB-compatible bicubic; {100 * recipe["averaged_photographs"]:g} % of those of
         photographs and {100 * recipe["averaged_drawings"]:g} % of those of drawings by averaging,
-        so that edges without the seams of bicubic do not ring. Batches of {recipe["batch"]}; Adam,
+        which leaves no dark and light seams along edges. Batches of {recipe["batch"]}; Adam,
         {recipe["rate"]:g} falling along a cosine; averaged weights ({recipe["average"]:g});
         {number}. {known["steps"]:,} steps in {known["minutes"]:g} minutes on {known["machine"]};
         the weights of step {known["chosen_step"]:,} were best on the validation pictures, which

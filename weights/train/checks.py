@@ -16,21 +16,22 @@ from torch import nn
 from upscale.weights.train.bicubic import Picture, enlarge
 from upscale.weights.train.evaluate import enlarge_by, pairs
 
-FLAT_COLOURS = [(v, v, v) for v in range(256)] + [
-    (r, g, b) for r in (0, 96, 255) for g in (0, 160, 255) for b in (0, 64, 255)
-]
+GREYS = [(v, v, v) for v in range(256)]
+COLOURS = [(r, g, b) for r in (0, 96, 255) for g in (0, 160, 255) for b in (0, 64, 255)]
 
 
 @dataclass(frozen=True)
 class Checks:
-    """`flat`: largest error on flat fields; `flat_share`: of their pixels, how many err at all.
+    """`grey`, `colour`: largest error on flat fields; the shares: how many of their values err.
     `ramp`: largest distance from the straight line on smooth ramps. `overshoot`: beyond the two
     sides of a straight edge, and bicubic's. `shift`: mean of output minus original for red, green,
     blue over the pictures of a folder.
     """
 
-    flat: int
-    flat_share: float
+    grey: int
+    grey_share: float
+    colour: int
+    colour_share: float
     ramp: float
     overshoot: int
     overshoot_bicubic: int
@@ -39,7 +40,6 @@ class Checks:
 
 def check(network: nn.Module, folder: Path) -> Checks:
     """All figures for a network; the colours are compared on the pictures of `folder`."""
-    flat, share = flat_error(network)
     edges = [edge(low, high) for low, high in ((64, 192), (32, 96), (128, 224))]
     ours = max(overshoot(enlarge_by(network, e), e) for e in edges)
     theirs = max(overshoot(enlarge(e), e) for e in edges)
@@ -48,12 +48,11 @@ def check(network: nn.Module, folder: Path) -> Checks:
         for _, small, large in pairs(folder)
     ]
     r, g, b = (round(float(v), 3) for v in np.mean(differences, axis=0))
-    return Checks(flat, share, ramp_error(network), ours, theirs, (r, g, b))
+    flat = (*flat_error(network, GREYS), *flat_error(network, COLOURS))
+    return Checks(*flat, ramp_error(network), ours, theirs, (r, g, b))
 
 
-def flat_error(
-    network: nn.Module, colours: Iterable[tuple[int, int, int]] = FLAT_COLOURS
-) -> tuple[int, float]:
+def flat_error(network: nn.Module, colours: Iterable[tuple[int, int, int]]) -> tuple[int, float]:
     """Largest error in levels over flat fields of 16 x 16, borders included; share that errs."""
     worst, wrong, pixels = 0, 0, 0
     for colour in colours:
