@@ -22,7 +22,8 @@ from benchmarks.contenders import CONTENDERS, PEERS
 from benchmarks.likeness import psnr
 from benchmarks.machine import machine_card
 from benchmarks.picture import write_photograph
-from benchmarks.processes import PEERS_PYTHON, Warm, run_command, serving
+from benchmarks.processes import PEERS_PYTHON, ROOT, Warm, run_command, serving
+from benchmarks.readme import update_readme
 from benchmarks.report import write_report
 
 RESULTS = Path(__file__).with_name("results")
@@ -33,8 +34,11 @@ def main() -> int:
     options = _parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="upscale-bench-", dir=options.folder) as name:
         results = measure(options, Path(name))
-    results["command"] = " ".join(["python -m benchmarks.run", *sys.argv[1:]])
+    words = [word for word in sys.argv[1:] if word != "--readme"]
+    results["command"] = " ".join(["python -m benchmarks.run", *words])
     page = write_report(results, options.results)
+    if options.readme:
+        update_readme(results, page, ROOT / "README.md")
     print(page.read_text(encoding="utf-8"))
     print(f"Written to {page} and {page.with_suffix('.json')}")
     return 0
@@ -154,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         "--contenders", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS)
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
+    parser.add_argument("--readme", action="store_true", help="renew the README's table as well")
     parser.add_argument("--folder", type=Path, default=None, help="where to work (default: /tmp)")
     return parser
 

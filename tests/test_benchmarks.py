@@ -13,6 +13,7 @@ from PIL import Image
 from benchmarks.likeness import psnr
 from benchmarks.memory import PeakSampler
 from benchmarks.picture import photograph
+from benchmarks.readme import update_readme
 from benchmarks.report import render, write_report
 
 RESULTS: dict[str, Any] = {
@@ -85,3 +86,22 @@ def test_the_page_has_the_figures_and_says_what_was_skipped(tmp_path: Path) -> N
     assert "20 ms" in page
     assert "| 16384 x 16384 | 90.0 | 900 | 88.0 | 950 |" in page
     assert write_report(RESULTS, tmp_path).name == "2026-01-02-some-cpu-9000-2-cores.md"
+
+
+def test_the_readme_gets_its_table_and_keeps_the_rest(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("above\n<!-- figures -->\nold\n<!-- end of figures -->\nbelow\n")
+    page = write_report(RESULTS, tmp_path / "results")
+    for _ in range(2):
+        update_readme(RESULTS, page, readme)
+    text = readme.read_text()
+    assert text.startswith("above\n<!-- figures -->\n")
+    assert text.endswith("<!-- end of figures -->\nbelow\n")
+    assert "old" not in text
+    assert "| 1024 to 4096 pixels a side | upscale (fp32) | 2.0 | 500 |" in text
+    assert "(results/2026-01-02-some-cpu-9000-2-cores.md)" in text
+
+
+def test_the_readme_of_the_project_has_the_marks() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert text.count("<!-- figures -->") == text.count("<!-- end of figures -->") == 1
