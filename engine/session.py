@@ -69,6 +69,7 @@ class Session:
         proofs[self.device.key] = prove(loaded, contract, torch.device(self.device.device))
         facts = Facts(contract, proofs)
         self._cache.save(network.key, facts)
+        release_freed_memory()
         return facts
 
     def run(
