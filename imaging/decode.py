@@ -7,6 +7,7 @@ put in their final, turned place as they come. Knows nothing of limits: judge th
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def _pixels(path: Path, header: Header, notes: list[str]) -> tuple[Pixels, Pixel
 
 def _png_bands(path: Path) -> Iterator[Pixels]:
     """uint8 or uint16 [n, W, C] from the top down, palette and narrow depths expanded."""
-    image = pyvips.Image.pngload(str(path), access="sequential", fail_on="truncated")
+    image = pyvips.Image.pngload(os.fsencode(path), access="sequential", fail_on="truncated")
     dtype = {"uchar": np.uint8, "ushort": np.uint16}[image.format]
     region = pyvips.Region.new(image)
     for top, rows in _bands(image.height, image.width * image.bands * np.dtype(dtype).itemsize):

@@ -49,6 +49,9 @@ class RowResampler:
         if self.source[0] != self.target[0]:
             weights = self._weights(start, stop, first, last).to(window.device)
             out = torch.einsum("or,crw->cow", weights, out)
+        if self.source[1] == 1:
+            # torch mistakes the layout of pictures one pixel wide, and there is nothing to weigh.
+            return out.expand(-1, -1, self.target[1])
         if self.source[1] != self.target[1]:
             # At a height that does not change the vertical weights are 1 at their own row.
             size = (out.shape[1], self.target[1])

@@ -27,8 +27,10 @@ def _rows(picture: torch.Tensor, target: tuple[int, int], step: int) -> torch.Te
 @given(sides, sides, sides, sides, st.integers(1, 12))
 def test_by_rows_equals_torch_on_the_whole(h: int, w: int, oh: int, ow: int, step: int) -> None:
     picture = torch.rand((3, h, w), generator=torch.Generator().manual_seed(h * 41 + w))
+    # torch mistakes the layout of pictures one pixel wide; two equal columns are the same picture.
+    wide = picture.expand(-1, -1, 2) if w == 1 else picture
     whole = torch.nn.functional.interpolate(
-        picture[None], (oh, ow), mode="bicubic", antialias=True
+        wide[None].contiguous(), (oh, ow), mode="bicubic", antialias=True
     )[0]
     assert torch.allclose(_rows(picture, (oh, ow), step), whole, atol=2e-5)
 
