@@ -8,10 +8,16 @@ normalised. Source: R. Keys, Cubic convolution interpolation, IEEE TASSP 29 (198
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+# Below this side torch's own resample is not used across: it mistakes the layout of pictures that
+# are one pixel wide, before or after.
+_NARROW = 8
 
 
 class RowResampler:
@@ -20,20 +26,20 @@ class RowResampler:
     def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
         self.source = source
         self.target = target
-        self._ratio = source[0] / target[0]
-        self._stretch = max(self._ratio, 1.0)
+        self._down, self._across = (_Axis(s, t) for s, t in zip(source, target, strict=True))
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
         """The source rows [first, last) that target rows [start, stop) are made of."""
-        return self._window(start)[0], self._window(stop - 1)[1]
+        return self._down.window(start)[0], self._down.window(stop - 1)[1]
 
     def complete(self, available: int) -> int:
         """How many target rows can be made when the first `available` source rows are known."""
-        if available >= self.source[0]:
-            return self.target[0]
-        guess = int((available - 2 * self._stretch - 1) / self._ratio)
-        rows = min(max(guess - 1, 0), self.target[0])
-        while rows < self.target[0] and self._window(rows)[1] <= available:
+        down = self._down
+        if available >= down.source:
+            return down.target
+        guess = int((available - 2 * down.stretch - 1) / down.ratio)
+        rows = min(max(guess - 1, 0), down.target)
+        while rows < down.target and down.window(rows)[1] <= available:
             rows += 1
         return rows
 
@@ -46,36 +52,57 @@ class RowResampler:
         if window.shape[1] != last - first:
             raise ValueError(f"{window.shape[1]} rows given, {last - first} needed")
         out = window
-        if self.source[0] != self.target[0]:
-            weights = self._weights(start, stop, first, last).to(window.device)
+        if self._down.resamples:
+            weights = self._down.weights(start, stop, first, last).to(window.device)
             out = torch.einsum("or,crw->cow", weights, out)
-        if self.source[1] == 1:
-            # torch mistakes the layout of pictures one pixel wide, and there is nothing to weigh.
-            return out.expand(-1, -1, self.target[1])
-        if self.source[1] != self.target[1]:
-            # At a height that does not change the vertical weights are 1 at their own row.
-            size = (out.shape[1], self.target[1])
-            out = F.interpolate(out[None], size, mode="bicubic", antialias=True)[0]
-        return out
+        if not self._across.resamples:
+            return out
+        source, target = self._across.source, self._across.target
+        if min(source, target) < _NARROW:
+            weights = self._across.weights(0, target, 0, source).to(window.device)
+            return torch.einsum("ow,crw->cro", weights, out)
+        # At a height that does not change the vertical weights are 1 at their own row.
+        size = (out.shape[1], target)
+        return F.interpolate(out[None], size, mode="bicubic", antialias=True)[0]
 
-    def _window(self, row: int) -> tuple[int, int]:
-        if self.source[0] == self.target[0]:
-            return row, row + 1
-        centre = (row + 0.5) * self._ratio
-        support = 2.0 * self._stretch
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis, from `source` to `target` pixels: which pixels make a pixel, with which weights."""
+
+    source: int
+    target: int
+
+    @property
+    def resamples(self) -> bool:
+        return self.source != self.target
+
+    @property
+    def ratio(self) -> float:
+        return self.source / self.target
+
+    @property
+    def stretch(self) -> float:
+        return max(self.ratio, 1.0)
+
+    def window(self, pixel: int) -> tuple[int, int]:
+        """The source pixels [first, last) that target pixel `pixel` is made of."""
+        if not self.resamples:
+            return pixel, pixel + 1
+        centre = (pixel + 0.5) * self.ratio
+        support = 2.0 * self.stretch
         first = max(0, int(centre - support + 0.5))
-        last = min(self.source[0], int(centre + support + 0.5))
+        last = min(self.source, int(centre + support + 0.5))
         return first, max(last, first + 1)
 
-    def _weights(self, start: int, stop: int, first: int, last: int) -> Tensor:
+    def weights(self, start: int, stop: int, first: int, last: int) -> Tensor:
         """float32 [stop - start, last - first], each row summing to 1."""
         weights = torch.zeros((stop - start, last - first), dtype=torch.float64)
-        for index, row in enumerate(range(start, stop)):
-            low, high = self._window(row)
-            centre = (row + 0.5) * self._ratio
-            taps = [_cubic((at + 0.5 - centre) / self._stretch) for at in range(low, high)]
-            total = math.fsum(taps)
-            values = torch.tensor(taps, dtype=torch.float64) / total
+        for index, pixel in enumerate(range(start, stop)):
+            low, high = self.window(pixel)
+            centre = (pixel + 0.5) * self.ratio
+            taps = [_cubic((at + 0.5 - centre) / self.stretch) for at in range(low, high)]
+            values = torch.tensor(taps, dtype=torch.float64) / math.fsum(taps)
             weights[index, low - first : high - first] = values
         return weights.float()
 
