@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 # Below this side torch's own resample is not used across: it mistakes the layout of pictures that
 # are one pixel wide, before or after.
 _NARROW = 8
