@@ -85,8 +85,10 @@ class RowAssembly:
         return self._rounded(self._rows[:end]), self._rows[end:].copy()
 
     def _rounded(self, rows: Floats) -> Pixels:
-        peak = np.iinfo(self._dtype).max
-        return np.rint(np.clip(rows, 0, 1) * peak).astype(self._dtype)
+        """`rows`, which is used up, as the result's type."""
+        np.clip(rows, 0, 1, out=rows)
+        rows *= np.iinfo(self._dtype).max
+        return np.rint(rows, out=rows).astype(self._dtype)
 
 
 def quantise(y: Tensor, dtype: type[np.unsignedinteger[Any]]) -> Pixels:

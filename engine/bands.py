@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from upscale.engine.assembly import quantise
+from upscale.engine.plan import RESAMPLE_BYTES
 from upscale.imaging.picture import Pixels
 from upscale.kernels.resample import RowResampler
 
-# Result rows resampled at a time: their weights are a dense matrix, so not too many.
-_ROWS_AT_A_TIME = 256
+# Result rows resampled at a time: their weights are a dense matrix, and they are held as floats.
+_MOST_ROWS = 256
+_FLOAT_BYTES = RESAMPLE_BYTES // 5
 
 
 def resampled(
@@ -31,13 +33,14 @@ def resampled(
     resampler = RowResampler(source, target)
     kept: Tensor | None = None
     kept_from = seen = done = 0
-    for band in bands:
-        rows = _as_floats(band, device)
+    step = _rows_at_a_time(max(source[1], target[1]))
+    for part in _parts(bands, step):
+        rows = _as_floats(part, device)
         kept = rows if kept is None else torch.cat((kept, rows), dim=1)
         seen += rows.shape[1]
         ready = resampler.complete(seen)
         while done < ready:
-            stop = min(ready, done + _ROWS_AT_A_TIME)
+            stop = min(ready, done + step)
             first, last = resampler.needs(done, stop)
             window = kept[:, first - kept_from : last - kept_from]
             yield quantise(resampler.rows(window, done, stop), dtype)
@@ -53,18 +56,31 @@ def with_alpha(
 ) -> Iterator[Pixels]:
     """Colour bands joined with `alpha` [H, W], resampled to the `target` height x width."""
     resampler = RowResampler((alpha.shape[0], alpha.shape[1]), target)
+    step = _rows_at_a_time(max(alpha.shape[1], target[1]))
     done = 0
     for band in bands:
         joined = np.empty((*band.shape[:2], band.shape[2] + 1), band.dtype)
         joined[..., :-1] = band
-        for start in range(0, len(band), _ROWS_AT_A_TIME):
-            stop = min(len(band), start + _ROWS_AT_A_TIME)
+        for start in range(0, len(band), step):
+            stop = min(len(band), start + step)
             first, last = resampler.needs(done + start, done + stop)
             window = _as_floats(alpha[first:last, :, None], device)
             rows = resampler.rows(window, done + start, done + stop)
             joined[start:stop, :, -1:] = quantise(rows, band.dtype.type)
         done += len(band)
         yield joined
+
+
+def _parts(bands: Iterable[Pixels], rows: int) -> Iterator[Pixels]:
+    """The same rows, at most so many at a time."""
+    for band in bands:
+        for start in range(0, len(band), rows):
+            yield band[start : start + rows]
+
+
+def _rows_at_a_time(width: int) -> int:
+    """Rows of three float channels that fit `_FLOAT_BYTES`."""
+    return max(4, min(_MOST_ROWS, _FLOAT_BYTES // (12 * width)))
 
 
 def _as_floats(rows: Pixels, device: torch.device) -> Tensor:

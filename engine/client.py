@@ -17,7 +17,7 @@ from upscale.engine.order import JobOrder
 from upscale.engine.pipe import WorkerGone, WorkerPipe
 from upscale.engine.plan import NetworkRef, Plan, PlanLimits, Request, make_plan
 from upscale.engine.receipt import Progress, Receipt
-from upscale.errors import Draining, QueueFull, ServerFault, WorkerDied
+from upscale.errors import CheckpointError, Draining, QueueFull, ServerFault, WorkerDied
 from upscale.imaging.probe import Probe
 from upscale.models.contract import Contract
 from upscale.models.facts import Facts, FactsCache
@@ -45,7 +45,9 @@ class Engine:
         self._turn = asyncio.Lock()
         self._starting = asyncio.Lock()
         self._expected: dict[str, float] = {}
-        self._draining = False
+        self._draining = self._closed = False
+        self._measuring: dict[str, asyncio.Task[Facts]] = {}
+        self._unusable: dict[str, CheckpointError] = {}
 
     @property
     def waiting(self) -> int:
@@ -60,6 +62,8 @@ class Engine:
     async def start(self) -> None:
         """Start the worker process; it goes on getting ready when this returns."""
         async with self._starting:
+            if self._closed:
+                raise Draining("The server is shutting down; try again in a minute.")
             if not self.alive:
                 self._worker = await WorkerPipe.spawn(self._settings)
 
@@ -72,8 +76,10 @@ class Engine:
                 async with asyncio.timeout(drain_seconds):
                     while self._expected:
                         await asyncio.sleep(0.05)
-        if self._worker is not None:
-            await self._worker.stop()
+        async with self._starting:
+            self._closed = True
+            if self._worker is not None:
+                await self._worker.stop()
 
     async def device(self) -> DeviceProfile:
         """The device, once the worker has looked at it; raises what kept it from starting."""
@@ -88,7 +94,7 @@ class Engine:
         device = await self.device()
         known = self._facts.get(ref.key) or self._cache.load(ref.key)
         if known is None or device.key not in known.proofs:
-            known = Facts.from_json(await self._measure(ref))
+            known = await self._measured(ref)
         self._facts[ref.key] = known
         return known
 
@@ -147,11 +153,29 @@ class Engine:
             "It was not tried a third time."
         )
 
-    async def _measure(self, ref: NetworkRef) -> dict[str, object]:
+    async def _measured(self, ref: NetworkRef) -> Facts:
+        """What the worker measures; once for all who ask meanwhile, and never again for a file
+        that cannot be used. Both are bounded by the networks installed."""
+        if ref.key in self._unusable:
+            raise self._unusable[ref.key]
+        if ref.key not in self._measuring:
+            self._measuring[ref.key] = asyncio.create_task(self._measure(ref))
+        task = self._measuring[ref.key]
+        try:
+            return await asyncio.shield(task)
+        except CheckpointError as error:
+            self._unusable[ref.key] = error
+            raise
+        finally:
+            if task.done():
+                self._measuring.pop(ref.key, None)
+
+    async def _measure(self, ref: NetworkRef) -> Facts:
         for _ in range(_ATTEMPTS):
             worker = await self._ready_worker()
             with contextlib.suppress(WorkerGone):
-                return await worker.call("facts", network=vars(ref)).future
+                result = await worker.call("facts", network=vars(ref)).future
+                return Facts.from_json(result)
         raise WorkerDied("The worker process died twice while it looked at this network.")
 
     async def _ready_worker(self) -> WorkerPipe:

@@ -155,16 +155,18 @@ class TileExecutor:
         """Run and place a group; where memory runs out, in smaller and smaller parts."""
         if self._cancelled():
             raise JobCancelled("The job was cancelled.")
+        placed = 0
         try:
-            results = self._results(group, source)
-            for tile, y in zip(group, results, strict=True):
+            for tile, y in zip(group, self._results(group, source), strict=True):
                 assembly.place(tile, y)
+                placed += 1
             return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         # Outside the handler, so that the failed tile's tensors are free before the next try.
         self._note_cut(cuts)
+        group = group[placed:]
         parts = self._cut(group, 1)
         if len(parts) == 1:
             tile = group[0]

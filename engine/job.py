@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,12 +97,12 @@ class _Job:
         since = time.perf_counter()
         runner = self.runners(self.plan.precision, self.plan.method)
         self.clock.lap("load", since)
-        with tempfile.TemporaryFile(dir=_folder_of(self.order.target)) as between:
-            colour: Pixels = picture.colour
-            for step in self.plan.passes[:-1]:
-                bands = self._pass(step, colour, runner, np.uint16)
-                colour = _stored(bands, step, colour.shape[2], between)
-            spec, notes = self._write(picture, colour, runner)
+        folder = _folder_of(self.order.target)
+        colour: Pixels = picture.colour
+        for step in self.plan.passes[:-1]:
+            bands = self._pass(step, colour, runner, np.uint16)
+            colour = _stored(bands, step, colour.shape[2], folder)
+        spec, notes = self._write(picture, colour, runner)
         return self._receipt(picture, spec, notes)
 
     def _pass(
@@ -242,17 +242,25 @@ def _stored(
     bands: Iterable[Pixels],
     step: PassPlan,
     channels: int,
-    file: IO[bytes],
+    folder: Path,
 ) -> Pixels:
-    """A pass's result as uint16 [H, W, C], in a file mapped to memory: pages may leave it."""
+    """A pass's result as uint16 [H, W, C], in a nameless file mapped to memory: pages may leave it.
+
+    The mapping keeps the file; each pass has one of its own, since `bands` read the one before.
+    """
     shape = (step.size.out_height, step.size.out_width, channels)
+    size = 2 * shape[0] * shape[1] * shape[2]
     try:
-        # A hole to write into; a full disk shows here or as the bands come.
-        file.truncate(0)
-        os.posix_fallocate(file.fileno(), 0, 2 * shape[0] * shape[1] * shape[2])
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # All of its room at once, where the system can: a disk that fills up later would end
+            # the process, not the write.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            pixels: Pixels = np.memmap(file, dtype=np.uint16, mode="r+", shape=shape)
     except OSError as error:
         raise OutputFault(f"No room for the intermediate picture: {error.strerror}.") from error
-    pixels: Pixels = np.memmap(file, dtype=np.uint16, mode="r+", shape=shape)
     row = 0
     for band in bands:
         pixels[row : row + len(band)] = band

@@ -129,6 +129,10 @@ class WorkerPipe:
             async for line in self._process.stdout:
                 self._hear(json.loads(line))
         finally:
+            # Also when a message made no sense: a process that is not understood is of no use.
+            with contextlib.suppress(ProcessLookupError):
+                if self._process.returncode is None and not self._process.stdout.at_eof():
+                    self._process.kill()
             code = await self._process.wait()
             pending: list[asyncio.Future[Any]] = [self._ready, *self._calls.values()]
             for future in pending:

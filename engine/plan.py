@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from upscale.engine.device import DeviceProfile
@@ -25,6 +27,9 @@ from upscale.settings import Settings
 if TYPE_CHECKING:
     from upscale.weights.store import Network
 
+# What resampling holds beside the bands, in bytes: rows that wait, a window, rows made of it.
+RESAMPLE_BYTES = 120 << 20
+
 # A worker with torch and a small network loaded, in bytes; measured as summed PSS.
 _BASE_BYTES = 420 << 20
 
@@ -37,7 +42,11 @@ _EFFICIENCY = 0.9
 
 @dataclass(frozen=True)
 class NetworkRef:
-    """Which weights: `key` is the hash of all that the network is made from."""
+    """Which weights: `key` is the hash of the files that the network is made from.
+
+    Two files are mixed with the share `blend` of the first; what is measured of one mix holds for
+    all of them, so the share is no part of the key.
+    """
 
     name: str
     path: str
@@ -47,13 +56,12 @@ class NetworkRef:
 
     @classmethod
     def of(cls, network: Network) -> NetworkRef:
-        """The reference of an installed network; a mix of two files has a key of its own."""
+        """The reference of an installed network."""
         if network.blend_path is None or network.blend >= 1.0:
             return cls(network.name, str(network.path), network.sha256)
-        with network.blend_path.open("rb") as file:
-            other = hashlib.file_digest(file, "sha256").hexdigest()
-        mixed = f"{network.sha256} {other} {network.blend:.4f}"
-        key = hashlib.sha256(mixed.encode()).hexdigest()
+        stat = network.blend_path.stat()
+        other = _hash_of(network.blend_path, stat.st_mtime_ns, stat.st_size)
+        key = hashlib.sha256(f"{network.sha256} {other}".encode()).hexdigest()
         return cls(network.name, str(network.path), key, str(network.blend_path), network.blend)
 
 
@@ -226,6 +234,14 @@ def make_plan(
     )
 
 
+@lru_cache(maxsize=16)
+def _hash_of(path: Path, mtime_ns: int, size: int) -> str:
+    """sha256 of a file, read again only when it has changed."""
+    del mtime_ns, size
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _output(probe: Probe, request: Request, width: int, height: int) -> OutputSpec:
     deep = probe.depth == 16 and FORMATS[request.output_format].depth16
     return OutputSpec(
@@ -272,7 +288,8 @@ def _seconds(
 def _memory(
     probe: Probe, pass_plans: tuple[PassPlan, ...], output: OutputSpec, device: DeviceProfile
 ) -> dict[str, int]:
-    decoded = probe.pixels * (probe.channels + int(probe.alpha)) * probe.depth // 8
+    # Decoding holds the pixels twice for a moment.
+    decoded = 2 * probe.pixels * (probe.channels + int(probe.alpha)) * probe.depth // 8
     between = max(
         (p.size.in_width * p.size.in_height * probe.channels * 2 for p in pass_plans[1:]), default=0
     )
@@ -281,8 +298,9 @@ def _memory(
         "base": _BASE_BYTES,
         "input": decoded + between,
         "tiles": 0 if device.is_cuda else in_flight,
-        # Two rows of tiles in the making, one with the encoder.
-        "bands": 3 * max(p.tiles.band_bytes for p in pass_plans),
+        # Two rows of tiles in the making, one with the encoder; what resampling holds beside them.
+        "bands": 3 * max(p.tiles.band_bytes for p in pass_plans)
+        + (RESAMPLE_BYTES if any(p.size.resamples for p in pass_plans) or probe.alpha else 0),
         "encoder": output.width * output.height * output.channels
         if FORMATS[output.format].whole
         else 24 << 20,

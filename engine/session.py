@@ -35,7 +35,8 @@ _NETWORKS_KEPT = 3
 # Runners kept of each: a precision, a wider one, another seed.
 _RUNNERS_KEPT = 3
 
-_Key = tuple[str, str, str, int]
+_Weights = tuple[str, float]
+_Key = tuple[_Weights, str, str, int]
 
 
 class Session:
@@ -44,7 +45,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.device: DeviceProfile = detect(settings)
         self._cache = FactsCache(settings.cache_folder / "networks")
-        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._loaded: OrderedDict[_Weights, Loaded] = OrderedDict()
         self._runners: OrderedDict[_Key, Runner] = OrderedDict()
         if not self.device.is_cuda:
             torch.set_num_threads(self.device.cores)
@@ -55,14 +56,14 @@ class Session:
         With `sanity`, as on import, nothing known is believed and a network that does not keep
         grey is refused. Raises CheckpointError when the file cannot be used.
         """
-        known = None if sanity else self._cache.load(network.key)
-        if known is not None and self.device.key in known.proofs:
+        known = self._cache.load(network.key)
+        if known is not None and self.device.key in known.proofs and not sanity:
             return known
         log.info("measuring network", extra=logs.fields(network=network.name))
         loaded = self._load(network)
         contract = (
             known.contract
-            if known is not None
+            if known is not None and not sanity
             else inspect(loaded, name=Path(network.path).name, sanity=sanity)
         )
         proofs = dict(known.proofs) if known is not None else {}
@@ -92,7 +93,8 @@ class Session:
 
     def _runner(self, network: NetworkRef, precision: Precision, method: str, seed: int) -> Runner:
         loaded = self._load(network)
-        key = (network.key, precision, method, seed if is_seedable(loaded) else 0)
+        weights = (network.key, network.blend)
+        key = (weights, precision, method, seed if is_seedable(loaded) else 0)
         if key not in self._runners:
             self._runners[key] = Runner(
                 loaded,
@@ -107,8 +109,9 @@ class Session:
         return self._runners[key]
 
     def _load(self, network: NetworkRef) -> Loaded:
-        if network.key not in self._loaded:
-            self._loaded[network.key] = load_checkpoint(
+        weights = (network.key, network.blend)
+        if weights not in self._loaded:
+            self._loaded[weights] = load_checkpoint(
                 Path(network.path),
                 blend_path=Path(network.blend_path) if network.blend_path else None,
                 blend=network.blend,
@@ -117,5 +120,5 @@ class Session:
                 gone, _ = self._loaded.popitem(last=False)
                 for key in [key for key in self._runners if key[0] == gone]:
                     del self._runners[key]
-        self._loaded.move_to_end(network.key)
-        return self._loaded[network.key]
+        self._loaded.move_to_end(weights)
+        return self._loaded[weights]

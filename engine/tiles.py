@@ -42,21 +42,23 @@ class Tile:
     x: Span
 
 
-def spans(length: int, core: int, margin: int, grid: int) -> tuple[Span, ...]:
+def spans(length: int, core: int, margin: int, grid: int, least: int = 1) -> tuple[Span, ...]:
     """The tiles of an axis of `length` pixels, with cores of at most `core` (a multiple of `grid`).
 
     Cores are equal but for the last, which is the shorter: a few equal tiles rather than a sliver.
+    None but the last is shorter than `least`, so that cross-fades on its two sides do not meet.
     Raises ValueError on a core that is no positive multiple of the grid.
     """
     if core < 1 or core % grid or margin < 0:
         raise ValueError(f"core {core} must be a positive multiple of the grid {grid}")
     count = -(-length // core)
-    core = _up(-(-length // count), grid)
+    core = max(round_up(-(-length // count), grid), min(core, round_up(least, grid)))
     bounds = [(at, min(length, at + core)) for at in range(0, length, core)]
     reads = [
-        (_down(max(0, a - margin), grid), min(length, _up(b + margin, grid))) for a, b in bounds
+        (round_down(max(0, a - margin), grid), min(length, round_up(b + margin, grid)))
+        for a, b in bounds
     ]
-    uniform = _up(max(stop - start for start, stop in reads), grid)
+    uniform = round_up(max(stop - start for start, stop in reads), grid)
     return tuple(
         Span(*_widened(start, stop, uniform, length, grid), a, b)
         for (start, stop), (a, b) in zip(reads, bounds, strict=True)
@@ -75,12 +77,12 @@ def halves(span: Span, margin: int, grid: int, length: int) -> tuple[Span, ...]:
 
     `length` is that of the whole axis.
     """
-    middle = _up((span.core_start + span.core_stop) // 2, grid)
+    middle = round_up((span.core_start + span.core_stop) // 2, grid)
     if not span.core_start < middle < span.core_stop:
         return (span,)
     parts = ((span.core_start, middle), (middle, span.core_stop))
     return tuple(
-        Span(_down(max(0, a - margin), grid), min(length, _up(b + margin, grid)), a, b)
+        Span(round_down(max(0, a - margin), grid), min(length, round_up(b + margin, grid)), a, b)
         for a, b in parts
     )
 
@@ -89,13 +91,15 @@ def _widened(start: int, stop: int, uniform: int, length: int, grid: int) -> tup
     """The read widened to the common length: to the right first, then to the left at the edge."""
     stop = min(length, start + uniform)
     if stop - start < uniform:
-        start = _down(max(0, stop - uniform), grid)
+        start = round_down(max(0, stop - uniform), grid)
     return start, stop
 
 
-def _up(value: int, grid: int) -> int:
+def round_up(value: int, grid: int) -> int:
+    """The next multiple of `grid`."""
     return -(-value // grid) * grid
 
 
-def _down(value: int, grid: int) -> int:
+def round_down(value: int, grid: int) -> int:
+    """The multiple of `grid` before."""
     return value // grid * grid

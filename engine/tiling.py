@@ -10,7 +10,7 @@ from typing import Literal
 
 from upscale.engine.device import DeviceProfile
 from upscale.engine.scaling import PassSize
-from upscale.engine.tiles import Span, spans
+from upscale.engine.tiles import Span, round_up, spans
 from upscale.models.contract import Contract
 
 # Live activations of one tile on a CPU. Here a convolution is near its ceiling (90 % of it with
@@ -67,12 +67,12 @@ class TilePlan:
     @property
     def columns(self) -> tuple[Span, ...]:
         """Tiles along the width."""
-        return spans(self.width, self.core_width, self.margin, self.grid)
+        return spans(self.width, self.core_width, self.margin, self.grid, 2 * self.feather)
 
     @property
     def rows(self) -> tuple[Span, ...]:
         """Tiles along the height."""
-        return spans(self.height, self.core_height, self.margin, self.grid)
+        return spans(self.height, self.core_height, self.margin, self.grid, 2 * self.feather)
 
     @property
     def count(self) -> int:
@@ -118,7 +118,8 @@ def plan_tiles(
         )
     # Accumulated in floats, so that cross-fades round once.
     blend = _cut(size, contract, device, bytes_per_pixel, side, margin, margin // 2, 4, channels)
-    return replace(blend, mode="blend", seam_error=contract.seam_error)
+    known = contract.seam_error if margin == contract.seam_overlap else None
+    return replace(blend, mode="blend", seam_error=known)
 
 
 def _cut(
@@ -135,10 +136,10 @@ def _cut(
     grid = contract.grid
     margin = min(margin, max(size.in_width, size.in_height))
     memory = max(1, device.tile_bytes // device.tile_threads // bytes_per_pixel)
-    least = _up(max(1, 2 * feather), grid)
+    least = round_up(max(1, 2 * feather), grid)
     row_bytes = size.native_width * contract.scale * channels * sample_bytes
     if side:
-        width = height = max(least, _up(side, grid))
+        width = height = max(least, round_up(side, grid))
     else:
         comfort = max(_CPU_TILE_BYTES // bytes_per_pixel, _CPU_TILE_PIXELS)
         if device.is_cuda:
@@ -186,14 +187,14 @@ def _best_core(
     """
     best: tuple[int, int, int] | None = None
     for columns in range(1, -(-width // least) + 1):
-        core_width = max(least, _up(-(-width // columns), grid))
+        core_width = max(least, round_up(-(-width // columns), grid))
         read_width = _read(width, core_width, margin, grid)
         room = min(tallest, pixels // read_width - 2 * margin, height)
         if room < least and best is not None:
             continue
         fewest = -(-height // max(least, room // grid * grid))
         for rows in range(fewest, fewest + threads):
-            core_height = max(least, _up(-(-height // rows), grid))
+            core_height = max(least, round_up(-(-height // rows), grid))
             count = -(-width // core_width) * -(-height // core_height)
             read = read_width * _read(height, core_height, margin, grid)
             work = -(-count // threads) * threads * read
@@ -213,8 +214,4 @@ def _read(length: int, core: int, margin: int, grid: int) -> int:
     if core >= length:
         return length
     sides = 1 if 2 * core >= length else 2
-    return min(length, core + sides * _up(margin, grid))
-
-
-def _up(value: int, grid: int) -> int:
-    return -(-value // grid) * grid
+    return min(length, core + sides * round_up(margin, grid))

@@ -50,6 +50,7 @@ class Worker:
         self._out = out
         self._out_lock = threading.Lock()
         self._orders: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._pending: set[int] = set()
         self._cancelled: set[int] = set()
         self._closed = False
 
@@ -72,15 +73,17 @@ class Worker:
                 self._send({"event": "done", "id": order["id"], "result": self._do(session, order)})
             except Exception as error:
                 self._send({"event": "error", "id": order["id"], "error": _wire(error)})
+            self._pending.discard(order["id"])
             self._cancelled.discard(order["id"])
 
     def _read(self) -> None:
         for line in self._inbox:
             message = json.loads(line)
-            if message["op"] == "cancel":
-                self._cancelled.add(message["id"])
-            else:
+            if message["op"] != "cancel":
+                self._pending.add(message["id"])
                 self._orders.put(message)
+            elif message["id"] in self._pending:
+                self._cancelled.add(message["id"])
         self._closed = True
         self._orders.put(None)
 

@@ -33,7 +33,6 @@ class Contract:
     grid: int
     size_multiple: int
     size_minimum: int
-    square: bool
     parameters: int
     macs_per_pixel: int
     bytes_per_pixel: int

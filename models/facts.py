@@ -19,7 +19,7 @@ from upscale.models.contract import Contract, Precision
 log = logs.get("models")
 
 # Raised when what is measured, or how, changes: older files are then measured anew.
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from upscale.errors import CheckpointError
 from upscale.models.contract import Contract
 from upscale.models.cost import measure_cost
-from upscale.models.loading import Loaded, load_checkpoint
+from upscale.models.loading import Loaded
 from upscale.models.measure import GLOBAL_GRID, Reach, measure_reach
 from upscale.models.runner import Runner, is_seedable
 from upscale.models.testcard import draw_card
@@ -36,11 +36,6 @@ _EXACT_LEVELS = 0.5
 
 # Networks whose purpose is to change brightness; a grey picture tells nothing of them.
 _RELIGHTING = {"RetinexFormer", "HVICIDNet", "MixDehazeNet"}
-
-
-def inspect_checkpoint(path: Path, *, sanity: bool = True) -> Contract:
-    """The Contract of a file; raises CheckpointError when it cannot be read, run or believed."""
-    return inspect(load_checkpoint(path), name=path.name, sanity=sanity)
 
 
 def inspect(loaded: Loaded, *, name: str, sanity: bool = True) -> Contract:
@@ -75,7 +70,6 @@ def inspect(loaded: Loaded, *, name: str, sanity: bool = True) -> Contract:
         grid=math.lcm(reach.grid, multiple),
         size_multiple=multiple,
         size_minimum=minimum,
-        square=bool(sizes.square),
         parameters=loaded.parameters,
         macs_per_pixel=macs,
         bytes_per_pixel=peak,
@@ -85,23 +79,43 @@ def inspect(loaded: Loaded, *, name: str, sanity: bool = True) -> Contract:
     return _with_seams(runner, contract, reach)
 
 
-def seam_error(runner: Runner, contract: Contract, overlap: int, core: int = 48) -> float:
-    """Largest difference, in 8-bit levels, between two tiles cut at a seam and the whole picture.
+def seam_error(
+    runner: Runner, contract: Contract, overlap: int, *, feather: int = 0, core: int = 48
+) -> float:
+    """Largest difference, in 8-bit levels, between two tiles joined at a seam and the whole.
 
-    The tiles meet at a seam in the middle and share `overlap` input pixels on each side of it.
+    The tiles share `overlap` input pixels on each side of the seam and cross-fade over `feather`
+    pixels of them, as the engine joins them. Both axes are tried; the larger counts.
     """
+    return max(
+        _seam_error(runner, contract, overlap, feather, core, turned) for turned in (False, True)
+    )
+
+
+def _seam_error(
+    runner: Runner, contract: Contract, overlap: int, feather: int, core: int, turned: bool
+) -> float:
     grid = contract.grid
     reach = _up(overlap, grid)
     half = _up(max(core, contract.size_minimum), grid)
     width = 2 * half + 2 * reach
     height = _up(max(32, contract.size_minimum), grid)
     seam = _up(width // 2, grid)
-    x = draw_card(height, width, contract.channels_in)
-    whole = runner(x)
-    left = runner(x[..., : seam + reach])
-    right = runner(x[..., seam - reach :])
+    card = draw_card(height, width, contract.channels_in)
+
+    def run(x: Tensor) -> Tensor:
+        return runner(x.mT).mT if turned else runner(x)
+
+    whole = run(card)
+    left, right = run(card[..., : seam + reach]), run(card[..., seam - reach :])
     scale = contract.scale
-    tiled = torch.cat((left[..., : seam * scale], right[..., reach * scale :]), dim=-1)
+    at = (torch.arange(width * scale) + 0.5) / scale
+    share = (
+        ((at - (seam - feather)) / (2 * feather)).clamp(0, 1) if feather else (at > seam).float()
+    )
+    tiled = torch.zeros_like(whole)
+    tiled[..., : left.shape[-1]] += left * (1 - share[: left.shape[-1]])
+    tiled[..., -right.shape[-1] :] += right * share[-right.shape[-1] :]
     return float((tiled - whole).abs().max()) * 255
 
 
@@ -113,7 +127,7 @@ def _with_seams(runner: Runner, contract: Contract, reach: Reach) -> Contract:
         # show: treat it as global, with the error known.
         contract = replace(contract, context=None, grid=math.lcm(contract.grid, GLOBAL_GRID))
     for overlap in _OVERLAPS:
-        error = seam_error(runner, contract, overlap)
+        error = seam_error(runner, contract, overlap, feather=overlap // 2)
         contract = replace(contract, seam_error=round(error, 3), seam_overlap=overlap)
         if error <= _SEAM_LEVELS:
             break

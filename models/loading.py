@@ -23,8 +23,7 @@ from upscale.models.spandrel_import import (
     ModelLoader,
     UnsupportedModelError,
 )
-
-SUFFIXES = (".safetensors", ".pth", ".ckpt")
+from upscale.weights.store import SUFFIXES
 
 # A zip archive may expand; no checkpoint of a picture network comes near this.
 _MAX_EXPANDED_BYTES = 16 << 30

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from tests import networks
-from upscale.engine.assembly import quantise
+from upscale.engine.assembly import RowAssembly, quantise
 from upscale.engine.executor import TileExecutor, TileLog, run_channels
+from upscale.engine.tiles import Tile
 from upscale.engine.tiling import TilePlan
 from upscale.errors import JobCancelled, OutOfMemory, ServerFault
 from upscale.imaging.picture import Pixels
@@ -138,6 +139,24 @@ def test_blended_tiles_survive_a_lack_of_memory(runner: Runner, source: Pixels) 
     whole = np.concatenate(list(TileExecutor(plan, runner).bands(source, np.uint8)))
     faulty = Faulty(runner, {1}, _no_memory)
     result = np.concatenate(list(TileExecutor(plan, faulty).bands(source, np.uint8)))
+    assert np.abs(result.astype(int) - whole.astype(int)).max() <= 1
+
+
+def test_memory_that_runs_out_while_placing_places_no_tile_twice(
+    runner: Runner, source: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = TilePlan("blend", 90, 70, 32, 32, 12, 6, 1, 3, 0, 0)
+    whole = np.concatenate(list(TileExecutor(plan, runner).bands(source, np.uint8)))
+    place, calls = RowAssembly.place, []
+
+    def once_without_memory(self: RowAssembly, tile: Tile, y: Tensor) -> None:
+        calls.append(tile)
+        if len(calls) == 2:
+            raise MemoryError("injected")
+        place(self, tile, y)
+
+    monkeypatch.setattr(RowAssembly, "place", once_without_memory)
+    result = np.concatenate(list(TileExecutor(plan, runner).bands(source, np.uint8)))
     assert np.abs(result.astype(int) - whole.astype(int)).max() <= 1
 
 

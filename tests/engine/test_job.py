@@ -68,6 +68,22 @@ def test_a_fractional_factor_is_the_network_and_one_resample(
     assert np.abs(ours - quantise(expected[0], np.uint8).astype(int)).max() <= 1
 
 
+def test_three_passes_are_the_network_three_times(
+    session: Session, order: Order, small: NetworkRef, tmp_path: Path
+) -> None:
+    source = write_picture(tmp_path / "in.png", 30, 26)
+    job = order(source, "8", tile=16)
+    assert len(job.plan.passes) == 3
+    session.run(job)
+    runner = Runner(load_checkpoint(Path(small.path)))
+    pixels = np.asarray(Image.open(source).convert("RGB"), dtype=np.float32) / 255
+    y = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    for _ in range(3):
+        y = runner(y)
+    ours = np.asarray(Image.open(job.target)).astype(int)
+    assert np.abs(ours - quantise(y[0].clone(), np.uint8).astype(int)).max() <= 1
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_modes_are_kept(session: Session, order: Order, tmp_path: Path, mode: str) -> None:
     source = write_picture(tmp_path / "in.png", 40, 30, mode)

@@ -6,7 +6,7 @@ from pathlib import Path
 from upscale.models.contract import Contract
 from upscale.models.facts import Facts, FactsCache, Proof
 
-CONTRACT = Contract("Net", 4, 3, 3, 18, 1, 1, 1, False, 10, 10, 10, "super-resolution")
+CONTRACT = Contract("Net", 4, 3, 3, 18, 1, 1, 1, 10, 10, 10, "super-resolution")
 FACTS = Facts(
     CONTRACT,
     {

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from tests import networks
 from upscale.errors import CheckpointError
-from upscale.models.inspection import inspect_checkpoint
+from upscale.models.inspection import inspect
 from upscale.models.loading import load_checkpoint
 from upscale.models.runner import Runner
 from upscale.models.testcard import draw_card
@@ -122,5 +122,5 @@ def test_wrongly_scaled_weights_fail_the_sanity_check_unless_told(tmp_path: Path
     path = tmp_path / "scaled.safetensors"
     save_file(state, path)
     with pytest.raises(CheckpointError, match="flat grey"):
-        inspect_checkpoint(path)
-    assert inspect_checkpoint(path, sanity=False).scale == 2
+        inspect(load_checkpoint(path), name=path.name)
+    assert inspect(load_checkpoint(path), name=path.name, sanity=False).scale == 2
