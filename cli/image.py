@@ -187,9 +187,9 @@ class _Batch:
         for name in names:
             if not os.path.lexists(name):
                 continue
-            if name.exists() and _identity(name) in self.originals:
+            if os.path.exists(name) and _identity(name) in self.originals:
                 raise InvalidRequest(f"{name} is one of the inputs, which are never overwritten.")
-            if name.is_dir():
+            if os.path.isdir(name):
                 raise OutputFault(f"A folder stands where {name} would be written.")
             if not self.options.overwrite:
                 raise OutputFault(f"{name} exists; --overwrite replaces it.")

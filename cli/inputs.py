@@ -47,10 +47,10 @@ def collect(arguments: Iterable[str], *, output: Path | None = None) -> Found:
     """
     found, seen = Found(), set[str]()
     expanded = [item for argument in arguments for item in _expand(argument, output, found)]
-    several = sum(item.path.is_dir() for item in expanded) > 1
+    several = sum(os.path.isdir(item.path) for item in expanded) > 1
     for item in expanded:
         new: Iterable[Input]
-        if item.path.is_dir():
+        if os.path.isdir(item.path):
             own = several or not item.named
             top = item.folder / _own_name(item.path) if own else item.folder
             new = _walk(item.path, top, output, found)
@@ -84,7 +84,7 @@ def _expand(argument: str, output: Path | None, found: Found) -> Iterator[Input]
         # `pictures/**` names folders and what is in them; the files are enough. Through loops of
         # links it names a file many times; the shortest name is enough.
         path, whole = Path(name), os.path.realpath(name)
-        if path.is_dir():
+        if os.path.isdir(path):
             if "**" in argument:
                 continue
         elif whole in real or inside(whole) or not _is_meant(path):
@@ -97,7 +97,7 @@ def _expand(argument: str, output: Path | None, found: Found) -> Iterator[Input]
 
 def _inside(output: Path | None, start: Path) -> Callable[[str], bool]:
     """Whether a real path lies in the output folder; never, where the search starts in there."""
-    if output is None or not output.is_dir():
+    if output is None or not os.path.isdir(output):
         return lambda path: False
     folder = os.path.join(os.path.realpath(output), "")
     if os.path.join(os.path.realpath(start), "").startswith(folder):
@@ -135,7 +135,7 @@ def _checked(item: Input, found: Found) -> Iterator[Input]:
 def _walk(root: Path, top: Path, output: Path | None, found: Found) -> Iterator[Input]:
     """Pictures below `root`. Real folders first, then links to folders that were not seen yet."""
     seen: set[tuple[int, int]] = set()
-    if output is not None and output.is_dir() and not os.path.samefile(output, root):
+    if output is not None and os.path.isdir(output) and not os.path.samefile(output, root):
         seen.add(_identity(output))
     found_here: list[Input] = []
     waiting, links = [(root, top)], list[tuple[Path, Path]]()
@@ -151,12 +151,12 @@ def _walk(root: Path, top: Path, output: Path | None, found: Found) -> Iterator[
             continue
         for entry in entries:
             path = folder / entry.name
+            # Unlike the methods of entries and paths, os.path raises for none that is odd.
+            is_folder = os.path.isdir(path)
             if entry.name.startswith("."):
-                found.passed_over += not entry.is_dir()
-            elif entry.is_dir(follow_symlinks=False):
-                waiting.append((path, below / entry.name))
-            elif path.is_dir():
-                links.append((path, below / entry.name))
+                found.passed_over += not is_folder
+            elif is_folder:
+                (links if os.path.islink(path) else waiting).append((path, below / entry.name))
             elif _is_meant(path):
                 found_here.append(Input(path, below, named=False))
             else:

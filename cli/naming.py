@@ -29,7 +29,7 @@ def output_format(out: str, wanted: str | None, *, single: bool) -> tuple[str, b
     if not out:
         raise InvalidParameter("--out", out, "a folder or a file")
     output = Path(out)
-    folder = output.is_dir() or out.endswith(("/", os.sep))
+    folder = os.path.isdir(output) or out.endswith(("/", os.sep))
     ending = _format_of(output)
     if folder or not (output.suffix or os.path.lexists(output)):
         return chosen or "png", False
@@ -37,7 +37,7 @@ def output_format(out: str, wanted: str | None, *, single: bool) -> tuple[str, b
         if ending or os.path.lexists(output):
             raise InvalidParameter("--out", output, "a folder, since there are several inputs")
         return chosen or "png", False
-    if os.path.lexists(output) and output.exists() and not output.is_file():
+    if os.path.exists(output) and not os.path.isfile(output):
         raise InvalidParameter("--out", output, "a folder or an ordinary file")
     if ending is None and chosen is None:
         allowed = "a name ending in .png, .jpg or .webp, or a folder (end its name with a slash)"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from upscale.cli.inputs import Found, collect
+from upscale.cli.naming import output_format
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -136,3 +137,18 @@ def test_a_folder_that_may_not_be_read_is_a_problem() -> None:
     os.chmod("in/closed", 0o700)
     assert _names(found) == ["in/b.png"]
     assert [name for name, _ in found.problems] == ["in/closed"]
+
+
+def test_a_link_to_a_name_that_is_too_long_stops_nothing() -> None:
+    _make("in/a.png")
+    for name in ("in/long.png", "in/.hidden", "bad.png"):
+        os.symlink("x" * 300, name)
+    found = collect(["in", "bad.png", "in/*"])
+    assert _names(found) == ["in/a.png"]
+    assert [name for name, _ in found.problems] == ["bad.png"]
+
+
+def test_an_output_whose_name_is_too_long_is_no_folder_to_leave_out() -> None:
+    _make("in/a.png")
+    assert _names(collect(["in", "in/*"], output=Path("x" * 300))) == ["in/a.png"]
+    assert output_format("x" * 300, None, single=True) == ("png", False)
