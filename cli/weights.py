@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from upscale.cli.console import complain, printable, say
@@ -22,14 +23,16 @@ def import_checkpoint(
 ) -> None:
     """Look at a checkpoint, and install it if it can be used.
 
-    Raises CheckpointError where it cannot be read, recognised, run or, with `sanity`, believed.
+    Raises CheckpointError where it cannot be read, recognised, run or, with `sanity`, believed;
+    before any of it, what the store raises for a name or a model that will not do.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise CheckpointError(f"{file}: there is no such file.")
+    store = Store(settings.weights_folder)
+    store.check(file, name=name, serves=serves, replace=replace)
     complain(f"Looking at {printable(file.name)} ...")
     with LocalEngine(settings) as engine:
         contract = engine.examine(file, sanity=sanity)
-    store = Store(settings.weights_folder)
     network = store.register(file, name=name, serves=serves, replace=replace)
     tiles = f"context {contract.context} pixels"
     if contract.seam_error is not None:

@@ -71,6 +71,19 @@ class Store:
         wanted = name.lower()
         return next((network for network in self.networks() if network.name == wanted), None)
 
+    def check(self, file: Path, *, name: str | None, serves: str | None, replace: bool) -> None:
+        """Raise what `register` would raise for these arguments as things stand; writes nothing."""
+        name = _wanted_name(file, name, serves)
+        earlier = self._installed().get(name)
+        if earlier is None or replace:
+            return
+        try:
+            differs = hash_file(file) != earlier.sha256
+        except OSError as fault:
+            raise CheckpointError(f"{file.name}: {fault.strerror or fault}.") from fault
+        if differs:
+            raise _taken(name)
+
     def register(
         self, file: Path, *, name: str | None, serves: str | None, replace: bool
     ) -> Network:
@@ -80,17 +93,9 @@ class Store:
         record. Raises InvalidParameter for a name that cannot be used, CheckpointError when the
         file cannot be read or another of that name is there and `replace` is False.
         """
-        suffix = file.suffix.lower()
-        if suffix not in SUFFIXES:
-            raise CheckpointError(
-                f"{file.name}: a checkpoint ends in {', '.join(SUFFIXES)}, not in '{suffix}'."
-            )
-        name = checked_name(name if name is not None else name_from(file.stem))
-        models = load_manifest().models
-        if serves is not None and serves not in models:
-            raise InvalidParameter("serves", serves, ", ".join(sorted(models)))
+        name = _wanted_name(file, name, serves)
         earlier = self._installed().get(name)
-        target = self._folder / f"{name}{suffix}"
+        target = self._folder / f"{name}{file.suffix.lower()}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             scratch, sha256 = self._copy(file)
@@ -98,10 +103,7 @@ class Store:
             raise CheckpointError(f"{file.name}: {fault.strerror or fault}.") from fault
         try:
             if earlier is not None and earlier.sha256 != sha256 and not replace:
-                raise CheckpointError(
-                    f"A network called '{name}' is installed and its content differs. "
-                    "Choose another name, or ask for it to be replaced."
-                )
+                raise _taken(name)
             # A record that does not fit the file would be worse than none, should we be cut off.
             if earlier is not None and earlier.sha256 != sha256:
                 self._record_path(name).unlink(missing_ok=True)
@@ -235,6 +237,27 @@ def checked_name(name: str) -> str:
     if name in load_manifest().reserved:
         raise InvalidParameter("name", name, "a name that is no model of the catalogue")
     return name
+
+
+def _wanted_name(file: Path, name: str | None, serves: str | None) -> str:
+    """What to call `file`, its ending and the model that it serves being fine."""
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise CheckpointError(
+            f"{file.name}: a checkpoint ends in {', '.join(SUFFIXES)}, not in '{suffix}'."
+        )
+    name = checked_name(name if name is not None else name_from(file.stem))
+    models = load_manifest().models
+    if serves is not None and serves not in models:
+        raise InvalidParameter("serves", serves, ", ".join(sorted(models)))
+    return name
+
+
+def _taken(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"A network called '{name}' is installed and its content differs. "
+        "Choose another name, or ask for it to be replaced."
+    )
 
 
 def _with_partners(networks: list[Network]) -> list[Network]:

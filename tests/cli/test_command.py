@@ -14,6 +14,7 @@ import pytest
 from tests.cli.conftest import Run, command
 from upscale import __version__
 from upscale.cli.serving import curl_line
+from upscale.weights.store import Store
 
 HEAVY = {"torch", "fastapi", "pydantic", "numpy", "PIL"}
 
@@ -90,3 +91,25 @@ def test_a_file_that_is_no_checkpoint_is_refused(call: Run, tmp_path: Path) -> N
         done = call("weights", "import", name)
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
+
+
+def test_what_an_import_is_to_be_called_is_checked_before_it_is_measured(
+    call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upscale.cli.weights.LocalEngine", None)
+    monkeypatch.setenv("UPSCALE_WEIGHTS_DIR", str(tmp_path / "weights"))
+    (tmp_path / "old.pth").write_bytes(b"old")
+    Store(tmp_path / "weights").register(
+        tmp_path / "old.pth", name="taken", serves=None, replace=False
+    )
+    (tmp_path / "new.pth").write_bytes(b"new")
+    for option, value, code, told in (
+        ("--as", "nonsense", 2, "nonsense"),
+        ("--name", "real-esrgan", 2, "catalogue"),
+        ("--name", "Odd Name", 2, "a-z"),
+        ("--name", "taken", 1, "its content differs"),
+    ):
+        done = call("weights", "import", "new.pth", option, value)
+        assert done.returncode == code
+        assert told in done.stderr
+        assert "Looking" not in done.stderr

@@ -204,3 +204,21 @@ def test_known_files_are_well_formed() -> None:
         assert file.url.endswith("/" + file.file)
         assert file.serves
     assert all(manifest.by_id(name) for pair in manifest.blends.items() for name in pair)
+
+
+def test_a_check_tells_beforehand_what_registering_would_refuse(
+    store: Store, tmp_path: Path
+) -> None:
+    file = checkpoint(tmp_path)
+    store.check(file, name="a", serves="real-esrgan", replace=False)
+    assert installed(store) == []
+    store.register(file, name="a", serves=None, replace=False)
+    store.check(file, name="a", serves=None, replace=False)
+    other = checkpoint(tmp_path, "b.pth", b"other")
+    with pytest.raises(CheckpointError, match="its content differs"):
+        store.check(other, name="a", serves=None, replace=False)
+    store.check(other, name="a", serves=None, replace=True)
+    with pytest.raises(InvalidParameter):
+        store.check(other, name="b", serves="nonsense", replace=True)
+    with pytest.raises(CheckpointError, match="ends in"):
+        store.check(tmp_path / "b.txt", name="b", serves=None, replace=True)
