@@ -77,6 +77,7 @@ async def _running(ours: Services) -> AsyncIterator[None]:
     await ours.engine.start()
     background = [
         asyncio.create_task(ours.media.sweep_forever()),
+        asyncio.create_task(ours.spool.sweep_forever()),
         asyncio.create_task(_warm_up(ours)),
     ]
     try:

@@ -6,6 +6,7 @@ when the next one starts.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -15,7 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from upscale import logs
 from upscale.errors import OutputFault
+
+log = logs.get("server")
+
+_SWEEP_SECONDS = 5.0
 
 
 class Spool:
@@ -25,6 +31,7 @@ class Spool:
         self._folder = folder
         self._own: Path | None = None
         self._lock: BinaryIO | None = None
+        self._stale: list[Path] = []
 
     def open(self) -> None:
         """Make this process's folder, and remove those of processes that are gone."""
@@ -57,7 +64,22 @@ class Spool:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if not _removed(folder):
+                log.info("request folder stays for now", extra=logs.fields(folder=folder.name))
+                self._stale.append(folder)
+
+    def sweep(self) -> None:
+        """Try again to remove what could not be removed when its request ended."""
+        for folder in self._stale[:]:
+            if _removed(folder):
+                self._stale.remove(folder)
+
+    async def sweep_forever(self) -> None:
+        """Sweep now and then until cancelled."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            if self._stale:
+                await asyncio.to_thread(self.sweep)
 
 
 def private_folder(folder: Path) -> None:
@@ -79,6 +101,12 @@ def storing(what: str) -> Iterator[None]:
         yield
     except OSError as fault:
         raise OutputFault(f"Cannot store {what} on the server: {fault.strerror}.") from fault
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a folder; False where a cancelled job made one more file in there meanwhile."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 def _unlocked(lock: Path) -> bool:

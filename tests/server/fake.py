@@ -32,7 +32,6 @@ def contract(scale: int) -> Contract:
         grid=1,
         size_multiple=1,
         size_minimum=1,
-        square=False,
         parameters=1,
         macs_per_pixel=1,
         bytes_per_pixel=8,

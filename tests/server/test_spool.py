@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
+from tests.server.fake import FakeEngine
 from upscale.errors import OutputFault
+from upscale.server.app import create_app
 from upscale.server.spool import Spool, private_file, private_folder, storing
+from upscale.settings import Settings
 
 
 def test_a_request_folder_is_private_and_ends_with_the_request(tmp_path: Path) -> None:
@@ -43,3 +49,32 @@ def test_a_full_disk_is_our_fault_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputFault):
         private_folder(tmp_path / "file")
+
+
+def test_a_folder_that_a_cancelled_job_kept_is_removed_a_little_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    app = create_app(settings, FakeEngine(settings))
+    really, left = shutil.rmtree, threading.Event()
+
+    def late_file(folder: Path, ignore_errors: bool = False) -> None:
+        """As if the job made its file after the others were removed."""
+        really(folder, ignore_errors=ignore_errors)
+        if not left.is_set():
+            left.set()
+            folder.mkdir()
+            (folder / "scratch").touch()
+
+    async def one_request() -> None:
+        async with app.router.lifespan_context(app):
+            monkeypatch.setattr(shutil, "rmtree", late_file)
+            with app.state.services.spool.request_folder() as folder:
+                pass
+            assert left.is_set()
+            async with asyncio.timeout(5):
+                while folder.exists():
+                    await asyncio.sleep(0.01)
+
+    monkeypatch.setattr("upscale.server.spool._SWEEP_SECONDS", 0.01, raising=False)
+    asyncio.run(one_request())
