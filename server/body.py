@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qsl
 
 from python_multipart.multipart import parse_options_header
@@ -24,10 +25,15 @@ from upscale.server.spool import private_file, storing
 _TAKEN = "Send multipart/form-data, or application/json with the image as a URL or data URI"
 _MAX_FIELDS = 1000
 _MAX_DEPTH = 4
+# Bodies that must be in memory as a whole to be parsed, several times over: longer ones wait for
+# their turn on the disk.
+_LARGE_BYTES = 16 << 20
+_HEAD_BYTES = 1024
 
 
-async def read_form(request: Request, folder: Path, max_bytes: int) -> Form:
-    """Read the whole body; files go to `folder`.
+async def read_form(request: Request, folder: Path, max_bytes: int, *, large: asyncio.Lock) -> Form:
+    """Read the whole body; files go to `folder`. Large bodies without parts are parsed one at a
+    time, under the lock `large`.
 
     Raises TooLarge as soon as `max_bytes` are passed (at once where Content-Length says so),
     UnsupportedMediaType, and InvalidRequest for a body that is not what its header says.
@@ -42,9 +48,9 @@ async def read_form(request: Request, folder: Path, max_bytes: int) -> Form:
     if kind == b"multipart/form-data":
         return await _read_multipart(pieces, options.get(b"boundary"), folder)
     if kind == b"application/json":
-        return await asyncio.to_thread(_read_json, await _whole(pieces), folder)
+        return await _read_whole(pieces, _read_json, folder, large)
     if kind == b"application/x-www-form-urlencoded":
-        return await asyncio.to_thread(_read_urlencoded, await _whole(pieces), folder)
+        return await _read_whole(pieces, _read_urlencoded, folder, large)
     shown = kind.decode("latin-1")[:80] or "missing"
     raise UnsupportedMediaType(f"Content-Type is {shown}. {_TAKEN}.")
 
@@ -72,11 +78,20 @@ def _too_large(what: str, got: int, limit: int) -> TooLarge:
     )
 
 
-async def _whole(pieces: AsyncIterator[bytes]) -> bytearray:
-    body = bytearray()
-    async for piece in pieces:
-        body += piece
-    return body
+async def _read_whole(
+    pieces: AsyncIterator[bytes],
+    read: Callable[[IO[bytes], Path], Form],
+    folder: Path,
+    large: asyncio.Lock,
+) -> Form:
+    with tempfile.SpooledTemporaryFile(_LARGE_BYTES, dir=str(folder)) as body:
+        async for piece in pieces:
+            with storing("the upload"):
+                body.write(piece)
+        turn = large if body.tell() > _LARGE_BYTES else contextlib.nullcontext()
+        body.seek(0)
+        async with turn:
+            return await asyncio.to_thread(read, body, folder)
 
 
 async def _read_multipart(
@@ -87,21 +102,22 @@ async def _read_multipart(
             "Content-Type says multipart/form-data without a boundary. "
             "Let the HTTP client set this header."
         )
-    with closing(MultipartReader(boundary, folder)) as reader:
+    with contextlib.closing(MultipartReader(boundary, folder)) as reader:
         async for piece in pieces:
             reader.feed(piece)
         return reader.finish()
 
 
-def _read_json(body: bytearray, folder: Path) -> Form:
-    if body.lstrip(b"\r\n\t ").startswith(b"--"):
+def _read_json(body: IO[bytes], folder: Path) -> Form:
+    if body.read(_HEAD_BYTES).lstrip(b"\r\n\t ").startswith(b"--"):
         raise InvalidRequest(
             "The body looks like multipart/form-data while Content-Type says application/json. "
             "Do not set Content-Type yourself; the client knows the boundary."
         )
+    body.seek(0)
     try:
-        data = json.loads(body, parse_float=Decimal, parse_constant=str)
-    except (ValueError, RecursionError) as fault:
+        data = json.loads(body.read(), parse_float=Decimal, parse_constant=str)
+    except (ValueError, ArithmeticError, RecursionError) as fault:
         reason = str(fault) if isinstance(fault, json.JSONDecodeError) else "unreadable"
         raise InvalidRequest(f"The body is not valid JSON: {reason}.") from fault
     if not isinstance(data, dict):
@@ -110,7 +126,9 @@ def _read_json(body: bytearray, folder: Path) -> Form:
     for name, value in data.items():
         if is_image_name(name):
             form.images.extend(_on_disk(part, folder) for part in _json_images(name, value))
-        elif isinstance(value, str | int | Decimal):
+        elif isinstance(value, str):
+            form.add(name, value[:TEXT_BYTES])
+        elif isinstance(value, int | Decimal):
             form.add(name, value)
         elif value is not None:
             form.add(name, json.dumps(value, default=str)[:80])
@@ -139,10 +157,10 @@ def _json_images(name: str, value: Any, depth: int = 0) -> Iterator[ImagePart]:
         )
 
 
-def _read_urlencoded(body: bytearray, folder: Path) -> Form:
+def _read_urlencoded(body: IO[bytes], folder: Path) -> Form:
     form = Form()
     try:
-        pairs = parse_qsl(bytes(body), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+        pairs = parse_qsl(body.read(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError as fault:
         raise InvalidRequest(f"The body is not a valid form: {fault}.") from fault
     for name_bytes, value in pairs:
@@ -150,7 +168,7 @@ def _read_urlencoded(body: bytearray, folder: Path) -> Form:
         if is_image_name(name):
             form.images.append(_on_disk(ImagePart(name, None, len(value), value), folder))
         else:
-            form.add(name, value.decode("utf-8", "replace"))
+            form.add(name, value[:TEXT_BYTES].decode("utf-8", "replace"))
     return form
 
 

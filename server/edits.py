@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+import os
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -46,7 +47,7 @@ async def edit_image(request: Request) -> Response:
     ours = services(request)
     dry_run = is_dry_run(request.query_params)
     with ours.spool.request_folder() as folder:
-        form = await read_form(request, folder, ours.settings.max_body_bytes)
+        form = await read_form(request, folder, ours.settings.max_body_bytes, large=ours.large_body)
         return await _while_connected(request, _answer(request, ours, form, folder, dry_run))
 
 
@@ -84,16 +85,15 @@ async def _answer(
 ) -> Response:
     edit = make_edit(form, ours, await asyncio.to_thread(ours.store.networks))
     request.state.provider, request.state.model = "local", f"local/{edit.network.name}"
-    try:
+    with _blaming_the_model(edit.network):
         source, plan = await _plan(request, ours, edit, folder)
-    except CheckpointError as error:
-        error.field = "model"
-        raise
     wanted = edit.parameters
     if dry_run:
         return dry_run_reply(edit.model, wanted.n, plan)
     target = folder / "result"
-    receipt = await ours.engine.run(JobOrder(request.state.request_id, source, target, plan))
+    order = JobOrder(request.state.request_id, source, target, plan)
+    with _blaming_the_model(edit.network):
+        receipt = await ours.engine.run(order)
     log.info(
         "edit done",
         extra=logs.fields(
@@ -108,6 +108,17 @@ async def _answer(
         return base64_reply(target, wanted.n, plan, about)
     name = await asyncio.to_thread(ours.media.adopt, target, plan.output.format)
     return url_reply(f"{base_url(request, ours.settings)}/media/{name}", wanted.n, plan, about)
+
+
+@contextlib.contextmanager
+def _blaming_the_model(network: Network) -> Iterator[None]:
+    """Says of a CheckpointError which field is to blame, and not where the file lies."""
+    try:
+        yield
+    except CheckpointError as error:
+        error.field = "model"
+        error.message = error.message.replace(os.path.join(network.path.parent, ""), "")
+        raise
 
 
 async def _plan(request: Request, ours: Services, edit: Edit, folder: Path) -> tuple[Path, Plan]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from fastapi import FastAPI
@@ -16,12 +17,16 @@ from upscale.errors import (
     JobCancelled,
     MethodNotAllowed,
     NotFound,
+    OutputFault,
     RateLimited,
     ServerFault,
     UpscaleError,
 )
 
 log = logs.get("server")
+
+# The words of an operating system, without anything that could be part of a path.
+_WORDS = re.compile(r"[A-Za-z][A-Za-z ,'-]*")
 
 
 def error_reply(
@@ -34,12 +39,26 @@ def error_reply(
     if isinstance(error, RateLimited):
         sent["Retry-After"] = str(error.retry_after)
     body = {
-        "message": error.message,
+        "message": _sendable(_public(error)),
         "type": error.type,
         "code": error.code,
-        "param": error.field,
+        "param": None if error.field is None else _sendable(error.field),
     }
     return JSONResponse({"error": body}, status_code=status or error.status, headers=sent)
+
+
+def _public(error: UpscaleError) -> str:
+    """The message for a caller: places on the server's disk are for its log only."""
+    if not isinstance(error, OutputFault):
+        return error.message
+    reason = error.message.rpartition(": ")[2].partition(". ")[0].rstrip(".")
+    told = f": {reason}" if _WORDS.fullmatch(reason) else ""
+    return f"The server cannot store what this request needs{told}. Tell its operator."
+
+
+def _sendable(text: str) -> str:
+    """`text` with lone surrogates, which JSON lets in and UTF-8 does not let out, spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
@@ -78,7 +79,15 @@ def _network(ours: Services, network: Network) -> dict[str, Any]:
     return {
         "id": network.name,
         "object": "model",
-        "created": int(network.path.stat().st_mtime),
+        "created": _changed(network.path),
         "owned_by": network.author or "local",
         "available": True,
     }
+
+
+def _changed(file: Path) -> int:
+    """When a file was written, in Unix seconds; 0 where it was removed since it was listed."""
+    try:
+        return int(file.stat().st_mtime)
+    except OSError:
+        return 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.requests import Request
@@ -54,7 +55,7 @@ class UpscaleEngine(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """One of each, made when the server starts."""
+    """One of each, made when the server starts. Who holds `large_body` may parse one."""
 
     settings: Settings
     engine: UpscaleEngine
@@ -64,6 +65,7 @@ class Services:
     spool: Spool
     media: MediaStore
     fetcher: Fetcher
+    large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 def services(request: Request) -> Services:

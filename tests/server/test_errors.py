@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import httpx
 import pytest
 
 from tests.server.live import EDITS, Live, check_error, check_headers
+from upscale.errors import CheckpointError, InvalidRequest, OutputFault
+from upscale.server.errors import error_reply
+from upscale.weights.store import Network, Store
 
 PATHS = [EDITS, "/openai/v1/models", "/openai/v1/models/aura-sr", "/health", "/media/x"]
 
@@ -73,3 +81,45 @@ def test_a_header_that_no_caller_should_send_breaks_nothing(live: Live) -> None:
     headers = {"content-type": "multipart/form-data; boundary=\x7f\xff", "content-length": "0"}
     raw = httpx.Headers({k: v.encode("latin-1") for k, v in headers.items()})
     check_error(live.client.post(EDITS, headers=raw), 400)
+
+
+def test_a_message_with_a_lone_surrogate_can_be_sent() -> None:
+    reply = error_reply(InvalidRequest("no \ud800", field="\udfff"))
+    body = json.loads(bytes(reply.body))["error"]
+    assert (body["message"], body["param"]) == ("no \\ud800", "\\udfff")
+
+
+def test_a_network_removed_while_it_is_listed_breaks_nothing(
+    live: Live, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = Store.networks
+
+    def one_gone(store: Store) -> list[Network]:
+        return [replace(n, path=tmp_path / "gone") for n in before(store)]
+
+    monkeypatch.setattr(Store, "networks", one_gone)
+    assert live.client.get("/openai/v1/models").status_code == 200
+    assert live.client.get("/openai/v1/models/tiny-x2").json()["created"] == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Cannot store /srv/x y/up: load on the server: No space left on device.", "No space left"),
+        ("The result cannot be written: the disk is full. Free some space.", "the disk is full."),
+        ("/srv/x y/a: b exists; nothing is overwritten unless told.", ""),
+        ("The folder /srv/x y/a is read-only; nothing can be written to it.", ""),
+    ],
+)
+def test_replies_tell_no_places_on_the_disk(live: Live, message: str, reason: str) -> None:
+    live.engine.failure = OutputFault(message)
+    shown = check_error(live.edit(), 500, "INTERNAL_ERROR")
+    assert reason in shown
+    assert "operator" in shown
+    assert not {"/", "srv", "exists", "Free"} & set(re.findall(r"\w+|/", shown))
+
+
+def test_a_broken_network_is_named_without_its_folder(live: Live, weights_dir: Path) -> None:
+    live.engine.failure = CheckpointError(f"{weights_dir}/tiny-x2.safetensors: Permission denied.")
+    message = check_error(live.edit({"model": "tiny-x2"}), 400, param="model")
+    assert message == "tiny-x2.safetensors: Permission denied."

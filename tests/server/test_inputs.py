@@ -241,3 +241,23 @@ def test_a_body_over_the_limit_is_refused_at_once(small: Live) -> None:
 
     kind = {"content-type": "multipart/form-data; boundary=b"}
     check_error(small.client.post(EDITS, content=endless(), headers=kind), 413)
+
+
+def test_json_that_no_number_or_text_can_hold_is_refused(live: Live) -> None:
+    def post(content: str) -> httpx.Response:
+        headers = {"content-type": "application/json"}
+        return live.client.post(EDITS, content=content, headers=headers)
+
+    for field in ("scale_factor", "anything"):
+        body = f'{{"model": "real-esrgan", "{field}": 1e99999999999999999999}}'
+        assert "JSON" in check_error(post(body), 400)
+    lone = r'"\ud800"'
+    check_error(post(f'{{"model": {lone}}}'), 404, "MODEL_NOT_FOUND", "model")
+    uri = json.dumps(DATA_URI)
+    for name in ("scale_factor", "output_format", "response_format", "n", "seed", "denoise"):
+        body = f'{{"model": "real-esrgan", "image": {uri}, "{name}": {lone}}}'
+        assert "ud800" in check_error(post(body), 400, param=name)
+    check_error(post(f'{{"model": "real-esrgan", "image": {lone}}}'), 400, param="image")
+    check_error(
+        post(f'{{"model": "real-esrgan", "image": "http://{lone[1:-1]}/"}}'), 400, param="image"
+    )
