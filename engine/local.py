@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,7 @@ from upscale.engine.receipt import Progress, Receipt
 from upscale.imaging.probe import Probe
 from upscale.models.contract import Contract
 from upscale.settings import Settings
+from upscale.weights.hashes import hash_file
 
 if TYPE_CHECKING:
     from upscale.engine.session import Session
@@ -64,9 +64,7 @@ class LocalEngine:
 
         With `sanity`, a network that does not keep grey raises CheckpointError.
         """
-        with file.open("rb") as content:
-            key = hashlib.file_digest(content, "sha256").hexdigest()
-        ref = NetworkRef(file.stem, str(file), key)
+        ref = NetworkRef(file.stem, str(file), hash_file(file))
         return self._session.facts(ref, sanity=sanity).contract
 
     def plan(self, probe: Probe, network: Network, request: Request) -> Plan:

@@ -23,6 +23,7 @@ from upscale.imaging.probe import Probe
 from upscale.models.contract import Contract, Precision
 from upscale.models.facts import Facts, Proof
 from upscale.settings import Settings
+from upscale.weights.hashes import hash_file
 
 if TYPE_CHECKING:
     from upscale.weights.store import Network
@@ -238,8 +239,7 @@ def make_plan(
 def _hash_of(path: Path, mtime_ns: int, size: int) -> str:
     """sha256 of a file, read again only when it has changed."""
     del mtime_ns, size
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(path)
 
 
 def _output(probe: Probe, request: Request, width: int, height: int) -> OutputSpec:

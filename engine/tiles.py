@@ -54,10 +54,7 @@ def spans(length: int, core: int, margin: int, grid: int, least: int = 1) -> tup
     count = -(-length // core)
     core = max(round_up(-(-length // count), grid), min(core, round_up(least, grid)))
     bounds = [(at, min(length, at + core)) for at in range(0, length, core)]
-    reads = [
-        (round_down(max(0, a - margin), grid), min(length, round_up(b + margin, grid)))
-        for a, b in bounds
-    ]
+    reads = [_read(a, b, margin, grid, length) for a, b in bounds]
     uniform = round_up(max(stop - start for start, stop in reads), grid)
     return tuple(
         Span(*_widened(start, stop, uniform, length, grid), a, b)
@@ -81,10 +78,12 @@ def halves(span: Span, margin: int, grid: int, length: int) -> tuple[Span, ...]:
     if not span.core_start < middle < span.core_stop:
         return (span,)
     parts = ((span.core_start, middle), (middle, span.core_stop))
-    return tuple(
-        Span(round_down(max(0, a - margin), grid), min(length, round_up(b + margin, grid)), a, b)
-        for a, b in parts
-    )
+    return tuple(Span(*_read(a, b, margin, grid, length), a, b) for a, b in parts)
+
+
+def _read(start: int, stop: int, margin: int, grid: int, length: int) -> tuple[int, int]:
+    """What the tile of the core [start, stop) reads: its margins, out to the grid or the edge."""
+    return round_down(max(0, start - margin), grid), min(length, round_up(stop + margin, grid))
 
 
 def _widened(start: int, stop: int, uniform: int, length: int, grid: int) -> tuple[int, int]:
