@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-weights = typer.Typer(help="Networks installed on this machine.", no_args_is_help=True)
+weights = typer.Typer(help="Networks: what is installed, what can be had.", no_args_is_help=True)
 app.add_typer(weights, name="weights")
 
 
@@ -165,9 +165,78 @@ def bench(context: typer.Context) -> None:
     raise typer.Exit(run_benchmarks(context.args))
 
 
+@weights.command("list")
+def weights_list(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORD]...", help="Words to look for.")
+    ] = None,
+    use: Annotated[
+        str | None, typer.Option(help="photographs, drawings, text, faces, fast, restoration, ...")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", "--license", help="A licence, or a part of its name.")
+    ] = None,
+    scale: Annotated[int | None, typer.Option("-s", "--scale", min=1, help="1, 2, 4, ...")] = None,
+    installed: Annotated[
+        bool, typer.Option("--installed", help="Only what this machine has.")
+    ] = False,
+    available: Annotated[
+        bool, typer.Option("--available", help="Only what could be installed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List networks: installed, bundled, and known ones that can be pulled."""
+    from upscale.cli.listing import Filters, print_weights
+    from upscale.cli.setup import load_settings
+
+    state = "installed" if installed else "available" if available else None
+    filters = Filters(tuple(words or ()), use, licence, scale, state)
+    print_weights(load_settings(), filters, as_json=json)
+
+
+@weights.command("info")
+def weights_info(name: str, json: Json = False) -> None:
+    """Tell all that is known of a network, installed or not."""
+    from upscale.cli.listing import print_info
+    from upscale.cli.setup import load_settings
+
+    print_info(load_settings(), name, as_json=json)
+
+
+@weights.command("pull")
+def weights_pull(
+    names: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="See `upscale weights list`.")
+    ],
+    accept_license: Annotated[
+        bool,
+        typer.Option(
+            "--accept-license",
+            "--accept-licence",
+            help="Take files whose licence forbids commercial use, or is not stated, too.",
+        ),
+    ] = False,
+    new_hash: Annotated[
+        bool,
+        typer.Option("--new-hash", help="Forget the hash that an earlier pull of it recorded."),
+    ] = False,
+) -> None:
+    """Pull known networks from where they are published, or from UPSCALE_WEIGHTS_MIRROR."""
+    from upscale.cli.setup import load_settings
+    from upscale.cli.weights_pull import pull_files
+
+    raise typer.Exit(pull_files(load_settings(), names, consent=accept_license, new_hash=new_hash))
+
+
 @weights.command("import")
 def weights_import(
-    file: Annotated[Path, typer.Argument(help="A checkpoint: .safetensors, .pth or .ckpt.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Checkpoints (.safetensors, .pth, .ckpt), or what `weights export` made.",
+        ),
+    ],
     serves: Annotated[
         str | None, typer.Option("--as", metavar="MODEL", help="A catalogue model it serves.")
     ] = None,
@@ -179,28 +248,49 @@ def weights_import(
         bool, typer.Option("--replace", help="Take an installed one's place.")
     ] = False,
 ) -> None:
-    """Check a checkpoint and install it as a network."""
+    """Check files of weights and install them as networks."""
     from upscale.cli.setup import load_settings
-    from upscale.cli.weights import import_checkpoint
+    from upscale.cli.weights import import_files
 
-    import_checkpoint(
-        load_settings(), file, serves=serves, name=name, sanity=not no_sanity, replace=replace
+    raise typer.Exit(
+        import_files(
+            load_settings(), files, serves=serves, name=name, sanity=not no_sanity, replace=replace
+        )
     )
 
 
-@weights.command("list")
-def weights_list(json: Json = False) -> None:
-    """List the installed networks."""
-    from upscale.cli.listing import print_networks
+@weights.command("export")
+def weights_export(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="A folder, or a .tar.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Default: all installed ones.")
+    ] = None,
+) -> None:
+    """Copy installed files with their records and licences, for machines without internet."""
     from upscale.cli.setup import load_settings
+    from upscale.cli.weights import export_files
 
-    print_networks(load_settings(), as_json=json)
+    export_files(load_settings(), [name for name in names or () if name != "all"], out)
+
+
+@weights.command("verify")
+def weights_verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Default: all installed ones.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Hash installed files anew; exits with 1 if one is not what was installed."""
+    from upscale.cli.setup import load_settings
+    from upscale.cli.weights import verify_files
+
+    raise typer.Exit(verify_files(load_settings(), names or [], as_json=json))
 
 
 @weights.command("remove")
-def weights_remove(name: str) -> None:
-    """Remove an installed network and its file."""
+def weights_remove(names: Annotated[list[str], typer.Argument(metavar="ID...")]) -> None:
+    """Remove installed networks and their files."""
     from upscale.cli.setup import load_settings
-    from upscale.cli.weights import remove_network
+    from upscale.cli.weights import remove_files
 
-    remove_network(load_settings(), name)
+    remove_files(load_settings(), names)

@@ -1,8 +1,9 @@
 """A checkpoint file becomes a Loaded network, or a CheckpointError that says why not.
 
 Works on one file of weights: `.safetensors`, or `.pth` and `.ckpt` through spandrel's restricted
-unpickler. Knows nothing of catalogues, plans or tiles. Multi-branch networks are brought to their
-plain form here, once, in fp32 (`models.fuse`).
+unpickler, after its header was judged (`weights.headers`): nothing in it is run. Knows nothing of
+catalogues, plans or tiles. Multi-branch networks are brought to their plain form here, once, in
+fp32 (`models.fuse`).
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from upscale.errors import CheckpointError
 from upscale.models.fuse import fuse
 from upscale.models.spandrel_import import (
     ImageModelDescriptor,
     ModelLoader,
+    RestrictedUnpickle,
     UnsupportedModelError,
+    canonicalize_state_dict,
 )
-from upscale.weights.store import SUFFIXES
-
-# A zip archive may expand; no checkpoint of a picture network comes near this.
-_MAX_EXPANDED_BYTES = 16 << 30
+from upscale.settings import get_settings
+from upscale.weights.headers import Limits, loaded_suffix, read_header
+from upscale.weights.magic import describe_tensors
 
 # What spandrel and the readers below it raise on broken or foreign files; measured on files of
 # each kind. AssertionError and KeyError come from architectures that check while they load.
@@ -71,15 +74,25 @@ def load_checkpoint(path: Path, *, blend_path: Path | None = None, blend: float 
 
     With `blend_path` the weights are `blend` x (those of `path`) + (1 - blend) x (those of
     `blend_path`), as Real-ESRGAN's denoise strength mixes its two files; both must hold the same
-    tensors. Raises CheckpointError with the file's name and the reason.
+    tensors. Raises CheckpointError with the file's name and the reason, before anything of its
+    size is allocated where the settings do not allow that size.
     """
     state = _state_dict(path)
     if blend_path is not None and blend < 1.0:
         state = _blended(state, _state_dict(blend_path), blend, path, blend_path)
+    names = list(state)
     try:
         descriptor = ModelLoader(device="cpu").load_from_state_dict(state)
+    except UnsupportedModelError as error:
+        raise CheckpointError(
+            f"{path.name} holds weights of an architecture that is not supported: it is "
+            f"{describe_tensors(names)}."
+        ) from error
     except _LOAD_ERRORS as error:
-        raise CheckpointError(_explain(path, error)) from error
+        raise CheckpointError(
+            f"{path.name} resembles an architecture that is supported and does not fit it "
+            f"({_said(error)}): it is {describe_tensors(names)}."
+        ) from error
     if not isinstance(descriptor, ImageModelDescriptor):
         raise CheckpointError(
             f"{path.name} is a network of kind {descriptor.architecture.name} that needs a mask "
@@ -92,34 +105,18 @@ def load_checkpoint(path: Path, *, blend_path: Path | None = None, blend: float 
 
 
 def _state_dict(path: Path) -> dict[str, Any]:
-    _check_file(path)
+    settings = get_settings()
+    read_header(path, Limits(settings.max_checkpoint_bytes, settings.max_checkpoint_parameters))
     try:
-        return dict(ModelLoader(device="cpu").load_state_dict_from_file(path))
+        if loaded_suffix(path) == ".safetensors":
+            content = load_file(path, device="cpu")
+        else:
+            content = torch.load(path, map_location="cpu", pickle_module=RestrictedUnpickle)
+        return dict(canonicalize_state_dict(content))
     except _LOAD_ERRORS as error:
-        raise CheckpointError(_explain(path, error)) from error
-
-
-def _check_file(path: Path) -> None:
-    if path.suffix.lower() not in SUFFIXES:
         raise CheckpointError(
-            f"{path.name}: weights are read from {', '.join(SUFFIXES)} files only."
-        )
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}.") from error
-    if size == 0:
-        raise CheckpointError(f"{path.name} is empty.")
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        if any(m.filename.endswith("constants.pkl") for m in members):
-            raise CheckpointError(
-                f"{path.name} is a TorchScript archive, which carries code; "
-                "only plain weights are loaded."
-            )
-        if sum(m.file_size for m in members) > _MAX_EXPANDED_BYTES:
-            raise CheckpointError(f"{path.name} expands to more than 16 GiB; refused.")
+            f"{path.name} cannot be read as a checkpoint: {_said(error)}"
+        ) from error
 
 
 def _blended(
@@ -135,18 +132,7 @@ def _blended(
     }
 
 
-def _explain(path: Path, error: Exception) -> str:
-    """One sentence for a person: the file, what it looks like, what the reader said."""
-    head = path.open("rb").read(16)
-    if isinstance(error, UnsupportedModelError):
-        return f"{path.name} holds weights of an architecture that is not supported."
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return f"{path.name} is a web page, not a checkpoint; was a download page saved?"
-    if isinstance(error, pickle.UnpicklingError) and "forbidden" in str(error):
-        return (
-            f"{path.name} wants to run code when it is read ({error}); refused. "
-            "Ask for a .safetensors file or plain weights."
-        )
+def _said(error: Exception) -> str:
+    """The first line of what a reader said."""
     said = str(error).strip().splitlines()
-    reason = said[0][:200] if said else type(error).__name__
-    return f"{path.name} cannot be read as a checkpoint: {reason}"
+    return said[0][:200] if said else type(error).__name__

@@ -54,7 +54,20 @@ class _LaterModes:
 
 
 with _torchvision_later():
-    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+    from spandrel import (
+        ImageModelDescriptor,
+        ModelLoader,
+        UnsupportedModelError,
+        canonicalize_state_dict,
+    )
+    from spandrel.__helpers.unpickler import RestrictedUnpickle
     from spandrel.architectures.Compact import Compact
 
-__all__ = ["Compact", "ImageModelDescriptor", "ModelLoader", "UnsupportedModelError"]
+__all__ = [
+    "Compact",
+    "ImageModelDescriptor",
+    "ModelLoader",
+    "RestrictedUnpickle",
+    "UnsupportedModelError",
+    "canonicalize_state_dict",
+]

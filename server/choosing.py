@@ -17,7 +17,7 @@ from upscale.models.catalogue import (
     Provider,
     ScaleRule,
 )
-from upscale.weights.known import load_manifest
+from upscale.weights.known import KnownFile, load_manifest
 from upscale.weights.store import Network
 
 LOCAL = "local"
@@ -45,14 +45,23 @@ class Named:
 
 
 def find_named(name: str, catalogue: Catalogue, networks: Sequence[Network]) -> Named:
-    """What `name` (`id`, `local/id`, `provider/id`) means. Raises ModelNotFound."""
+    """What `name` (`id`, `local/id`, `provider/id`) means.
+
+    Raises ModelNotFound, ModelDisabled for a known file that is not installed.
+    """
     prefix, slash, rest = name.partition("/")
     provider = catalogue.provider(prefix) if slash else None
     wanted = rest if provider is not None or (slash and prefix.lower() == LOCAL) else name
     model = catalogue.model(wanted)
     network = next((n for n in networks if n.name == wanted.lower()), None)
     if model is None and (network is None or provider is not None):
-        extra = () if provider is not None else [n.name for n in networks]
+        extra: list[str] = []
+        if provider is None:
+            known = load_manifest().find(wanted[:200])
+            if known is not None:
+                raise _not_installed(known)
+            extra = [n.name for n in networks]
+            extra += [k.id for k in load_manifest().files if not k.is_part]
         raise ModelNotFound(name[:100], catalogue.suggest(wanted, extra))
     return Named(model, network if model is None else None, provider)
 
@@ -72,14 +81,16 @@ def choose_network(
     assert named.model is not None
     plain = named.model.choose(networks, factor=factor)
     if plain is None:
-        raise ModelDisabled(_not_served(named.model))
+        raise _not_served(named.model)
     if denoise is None or not any(p.effect == "blend" for p in named.model.parameters):
         return plain
     pair = named.model.choose(networks, factor=factor, blend=True)
     if pair is None:
         first, second = next(iter(load_manifest().blends.items()))
         raise InvalidParameter(
-            "denoise", denoise, f"nothing here: it needs the networks {first} and {second}"
+            "denoise",
+            denoise,
+            f"nothing here: it needs two networks (upscale weights pull {first} {second})",
         )
     return _mixed(pair, denoise)
 
@@ -90,23 +101,56 @@ def _mixed(network: Network, denoise: float | None) -> Network:
     return replace(network, blend=denoise)
 
 
-def _not_served(model: CatalogueModel) -> str:
-    known = [k for k in load_manifest().files if model.id in k.serves]
+def pull_for(model: CatalogueModel) -> KnownFile | None:
+    """The known file to pull for a model of the catalogue: the best at its default factor."""
     best = {preference.id: rank for rank, preference in enumerate(model.networks)}
-    known.sort(key=lambda k: (k.scale != model.scale.default, best.get(k.id, len(best))))
+    known = [k for k in load_manifest().files if model.id in k.serves and not k.needs_consent]
+    return min(
+        known,
+        key=lambda k: (k.scale != model.scale.default, best.get(k.id, len(best))),
+        default=None,
+    )
+
+
+def how_to_install(model: CatalogueModel) -> str:
+    """The command that makes a model of the catalogue servable here."""
+    known = pull_for(model)
+    own = f"upscale weights import FILE --as {model.id}"
+    return own if known is None else f"upscale weights pull {known.id}"
+
+
+def _not_served(model: CatalogueModel) -> ModelDisabled:
+    known = pull_for(model)
     text = f"No installed network serves the model '{model.id}'. Install one: "
-    text += f"upscale weights import FILE --as {model.id}"
-    text += f", for example {known[0].described}." if known else "."
+    text += f"upscale weights pull {known.id} ({known.described}), or a " if known else "a "
+    text += f"file of your own: upscale weights import FILE --as {model.id}."
     keys = [f"{route.provider.key} ({route.provider.name})" for route in model.routes]
     if keys:
         text += f" Remote routes come later; their keys will be {' or '.join(keys)}."
-    return text + " The bundled network 'bundled-x4' needs no installation."
+    text += " The bundled network 'bundled-x4' needs no installation."
+    return ModelDisabled(text, pull=known.id if known else "")
+
+
+def _not_installed(known: KnownFile) -> ModelDisabled:
+    if known.is_part:
+        return ModelDisabled(f"'{known.id}' is a part of '{known.family}', no network by itself.")
+    if known.url is None:
+        where = f"from {known.page} " if known.page else ""
+        return ModelDisabled(
+            f"'{known.id}' is known and not installed, and no program can pull it: get the file "
+            f"{where}and run: upscale weights import FILE"
+        )
+    return ModelDisabled(
+        f"'{known.id}' is known and not installed. Install it: upscale weights pull {known.id}"
+        f"{' --accept-license' if known.needs_consent else ''} ({known.described}).",
+        pull=known.id,
+    )
 
 
 def _no_provider(named: Named, provider: Provider) -> str:
+    install = how_to_install(named.model) if named.model else ""
     return (
         f"'{provider.id}/{named.id}' asks for {provider.name}. This version runs models on its own "
         f"machine only; the remote route will be enabled by {provider.key}. "
-        f"Use '{named.id}' with an installed network instead "
-        f"(upscale weights import FILE --as {named.id})."
+        f"Use '{named.id}' with an installed network instead ({install})."
     )

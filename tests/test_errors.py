@@ -27,6 +27,7 @@ EXAMPLES: list[UpscaleError] = [
     errors.WorkerDied("The worker died twice."),
     errors.OutOfMemory("Even a small tile does not fit."),
     errors.OutputFault("The disk is full."),
+    errors.PullFault("The connection broke off."),
     errors.Draining("The server is shutting down."),
 ]
 

@@ -18,6 +18,7 @@
         ├── WorkerDied               500    (a device worker died twice on the same Job)
         ├── OutOfMemory              500    (even the smallest tile does not fit)
         ├── OutputFault              500    (the disk is full, the folder read-only)
+        ├── PullFault                502    (a file of weights does not arrive, or another one does)
         └── Draining                 503    (the server is shutting down)
 
 Messages say what was wrong, what is allowed and what to do, in a sentence or two. `to_wire` and
@@ -149,15 +150,19 @@ class ModelNotFound(UpscaleError):
 
 
 class ModelDisabled(UpscaleError):
-    """A known model that nothing here can serve; the message says what would enable it."""
+    """A known model that nothing here can serve; the message says what would enable it.
+
+    `pull` names the known file to pull for it, '' where there is none.
+    """
 
     status = 404
     code = "MODEL_DISABLED"
     type = "invalid_request_error"
     retry = False
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, pull: str = "") -> None:
         super().__init__(message, field="model")
+        self.pull = pull
 
 
 class RateLimited(UpscaleError):
@@ -205,6 +210,12 @@ class OutputFault(ServerFault):
     """The result cannot be written: disk full, folder read-only."""
 
     retry = False
+
+
+class PullFault(ServerFault):
+    """A file of weights does not arrive: offline, refused, broken off, not what was asked for."""
+
+    status = 502
 
 
 class Draining(ServerFault):

