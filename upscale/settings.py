@@ -42,6 +42,23 @@ class Settings(BaseSettings):
         None, description="Folder of installed networks; empty: `weights` in the data folder."
     )
 
+    weights_mirror: str = Field(
+        "",
+        description="Base URL that `upscale weights pull` asks instead of each file's own address; "
+        "a folder that `upscale weights export` made, served by any web server.",
+    )
+    weights_stall_seconds: float = Field(
+        30.0, gt=0, description="Time without bytes after which a pull tries again, in seconds."
+    )
+    max_checkpoint_bytes: int = Field(
+        4 << 30,
+        ge=1,
+        description="Largest checkpoint of a network that is pulled, imported or loaded, in bytes.",
+    )
+    max_checkpoint_parameters: int = Field(
+        2_000_000_000, ge=1, description="Most parameters that a checkpoint of a network may hold."
+    )
+
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto takes the fastest precision proven safe for network and device."
@@ -83,7 +100,24 @@ class Settings(BaseSettings):
         1 << 26,
         ge=1,
         description="Largest result, in pixels, in formats whose encoder wants the whole picture "
-        "(JPEG, WebP).",
+        "(WebP, GIF, AVIF).",
+    )
+    strip_metadata: bool = Field(
+        False,
+        description="Leave metadata out of every result (EXIF, XMP, texts, dpi); the colour "
+        "profile stays, since colours would change without it.",
+    )
+    provenance: bool = Field(
+        False,
+        description="Note in every result (XMP; a comment in GIF) the model, the network's hash "
+        "and the scale.",
+    )
+    tiff_tile: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        multiple_of=16,
+        description="Side in pixels of the tiles of TIFF results; 0 writes strips.",
     )
     max_body_bytes: int = Field(
         256 << 20, ge=1024, description="Largest request body or fetched picture, in bytes."
