@@ -30,6 +30,8 @@ from upscale.engine.plan import PassPlan, Plan
 from upscale.engine.receipt import Progress, Receipt
 from upscale.errors import JobCancelled, OutputFault
 from upscale.imaging.decode import decode
+from upscale.imaging.limits import FORMATS
+from upscale.imaging.metadata import Metadata
 from upscale.imaging.picture import OutputSpec, Picture, Pixels
 from upscale.imaging.sinks import open_sink
 from upscale.models.contract import Precision
@@ -91,7 +93,9 @@ class _Job:
     def run(self) -> Receipt:
         reset_peak()
         since = time.perf_counter()
-        picture = decode(self.order.source, self.plan.probe)
+        # A profile that the result's format cannot hold is applied here, where all pixels are.
+        srgb = self.plan.probe.channels not in FORMATS[self.plan.output.format].profiles
+        picture = decode(self.order.source, self.plan.probe, srgb=srgb)
         self.clock.lap("decode", since)
         self._report("decode")
         since = time.perf_counter()
@@ -151,7 +155,7 @@ class _Job:
         if picture.alpha is not None:
             bands = with_alpha(bands, picture.alpha, (spec.height, spec.width), runner.device)
         scratch = self.order.scratch_path
-        sink = open_sink(scratch, spec, icc=picture.icc, exif=picture.exif)
+        sink = open_sink(scratch, spec, self._metadata(picture, spec))
         try:
             since = time.perf_counter()
             for band in bands:
@@ -177,6 +181,19 @@ class _Job:
             if isinstance(bands, Iterator) and hasattr(bands, "close"):
                 bands.close()
         return spec, sink.notes
+
+    def _metadata(self, picture: Picture, spec: OutputSpec) -> Metadata:
+        """What goes into the file beside the pixels."""
+        metadata = picture.metadata.stripped() if spec.strip else picture.metadata
+        if not spec.provenance:
+            return metadata
+        facts = {
+            "Software": f"upscale {__version__}",
+            "Model": self.plan.network.name,
+            "Network": f"sha256:{self.plan.network.key}",
+            "Scale": self.plan.scale_factor,
+        }
+        return metadata.noted(facts, as_comment=spec.format == "gif")
 
     def _report(self, stage: str) -> None:
         if self.progress is not None:

@@ -70,13 +70,16 @@ class NetworkRef:
 class Request:
     """What the caller asked of a network. `quality` 1 to 100 for lossy formats, None: default.
 
-    `tile` is a side in input pixels, 0 lets the plan choose; `precision` auto takes the fastest
-    that is proven safe.
+    `background` (#rrggbb) goes under transparency in formats without; `strip_metadata` True leaves
+    metadata out whatever the operator's setting says. `tile` is a side in input pixels, 0 lets the
+    plan choose; `precision` auto takes the fastest that is proven safe.
     """
 
     scale_factor: Decimal
     output_format: str = "png"
     quality: int | None = None
+    background: str = "#ffffff"
+    strip_metadata: bool = False
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     tile: int = 0
@@ -94,6 +97,9 @@ class PlanLimits:
     overlap: int
     tile: int
     precision: str
+    strip_metadata: bool = False
+    provenance: bool = False
+    tiff_tile: int = 0
 
     @classmethod
     def of(cls, settings: Settings) -> PlanLimits:
@@ -188,7 +194,7 @@ def make_plan(
     check_input(probe, limits.max_input_pixels)
     width = scaled(probe.width, request.scale_factor)
     height = scaled(probe.height, request.scale_factor)
-    output = _output(probe, request, width, height)
+    output = _output(probe, request, limits, width, height)
     check_output(
         output.format,
         width,
@@ -242,7 +248,9 @@ def _hash_of(path: Path, mtime_ns: int, size: int) -> str:
     return hash_file(path)
 
 
-def _output(probe: Probe, request: Request, width: int, height: int) -> OutputSpec:
+def _output(
+    probe: Probe, request: Request, limits: PlanLimits, width: int, height: int
+) -> OutputSpec:
     deep = probe.depth == 16 and FORMATS[request.output_format].depth16
     return OutputSpec(
         format=request.output_format,
@@ -251,6 +259,10 @@ def _output(probe: Probe, request: Request, width: int, height: int) -> OutputSp
         channels=probe.channels + int(probe.alpha),
         depth=16 if deep else 8,
         quality=request.quality,
+        background=request.background,
+        tile=limits.tiff_tile if request.output_format == "tiff" else 0,
+        strip=request.strip_metadata or limits.strip_metadata,
+        provenance=limits.provenance,
     )
 
 
@@ -301,7 +313,5 @@ def _memory(
         # Two rows of tiles in the making, one with the encoder; what resampling holds beside them.
         "bands": 3 * max(p.tiles.band_bytes for p in pass_plans)
         + (RESAMPLE_BYTES if any(p.size.resamples for p in pass_plans) or probe.alpha else 0),
-        "encoder": output.width * output.height * output.channels
-        if FORMATS[output.format].whole
-        else 24 << 20,
+        "encoder": output.width * output.height * FORMATS[output.format].whole_bytes or 24 << 20,
     }

@@ -1,8 +1,8 @@
 """A file into a Picture: pixels in one array, orientation applied, alpha and metadata set right.
 
-PNG goes through libvips, which alone gives 16-bit colour, hands out rows (one copy of the pixels
-instead of two and a half) and is twice as fast as Pillow; JPEG and WebP go through Pillow. Rows are
-put in their final, turned place as they come. Knows nothing of limits: judge the Probe first.
+PNG, JPEG, TIFF and deep AVIF come row by row from libvips, so that the pixels are held once; the
+others whole from Pillow. All run through one chain (`imaging.colour`) and are put in their final,
+turned place as they come. Knows nothing of limits: judge the Probe first.
 """
 
 from __future__ import annotations
@@ -10,39 +10,44 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import pyvips
-from PIL import Image
 
 from upscale.errors import ServerFault, UnreadableImage
 from upscale.imaging import exif as exif_block
+from upscale.imaging import vips
+from upscale.imaging import xmp as xmp_packet
 from upscale.imaging.alpha import bleed
+from upscale.imaging.colour import prepared
+from upscale.imaging.header import Header
+from upscale.imaging.jpeg_header import END
+from upscale.imaging.metadata import Metadata
 from upscale.imaging.picture import Picture, Pixels
+from upscale.imaging.pillow_files import read_pillow_header, read_pixels
 from upscale.imaging.probe import Probe
-from upscale.imaging.probing import Header, broken, open_by_pillow, read_header
-from upscale.imaging.profiles import cmyk_to_srgb, matching
-
-# Otherwise libvips answers from its memory when a path holds another file than before.
-pyvips.cache_set_max(0)
+from upscale.imaging.probing import broken, read_header
 
 _BAND_BYTES = 4 << 20
 
 
-def decode(path: Path, probe: Probe) -> Picture:
+def decode(path: Path, probe: Probe, *, srgb: bool = False) -> Picture:
     """The picture at `path`, whose Probe is `probe`.
 
-    Its pixels are uint8 or uint16 [H, W, C]. Raises UnreadableImage if the file is broken, cut
-    off, or no longer the one that was probed.
+    Its pixels are uint8 or uint16 [H, W, C]. `srgb`: colours are converted to sRGB, else a profile
+    that describes them is kept. Raises UnreadableImage if the file is broken, cut off, or no longer
+    the one that was probed.
     """
     header = read_header(path)
     if header.probe != probe:
         raise UnreadableImage("The image file changed while it was being read. Send it again.")
     notes = list(header.notes)
+    if not header.ended:
+        notes.append("The file lacks its end marker; all of its pixels are there.")
     try:
-        colour, alpha = _pixels(path, header, notes)
+        colour, alpha, icc = _pixels(path, header, srgb=srgb, notes=notes)
     except MemoryError as fault:
         raise ServerFault(
             f"Not enough memory to decode {probe.width} x {probe.height} pixels."
@@ -51,48 +56,93 @@ def decode(path: Path, probe: Probe) -> Picture:
         raise broken(probe.format, fault) from fault
     if alpha is not None:
         bleed(colour, alpha)
-    icc = None if header.cmyk else _profile(header, notes)
-    exif = _exif(header, notes)
     if probe.frames > 1:
         notes.append(f"The file holds {probe.frames} pictures; only the first is used.")
-    return Picture(colour, alpha, icc, exif, tuple(notes))
+    metadata = replace(_cleaned(header.metadata, notes), icc=icc)
+    return Picture(colour, alpha, metadata, tuple(notes))
 
 
-def _pixels(path: Path, header: Header, notes: list[str]) -> tuple[Pixels, Pixels | None]:
-    if header.probe.format == "png":
-        return _assembled(_png_bands(path), header.probe)
+def _pixels(
+    path: Path, header: Header, *, srgb: bool, notes: list[str]
+) -> tuple[Pixels, Pixels | None, bytes | None]:
+    """Colour, alpha and the profile that describes them."""
+    try:
+        return _read(path, header, srgb=srgb, notes=notes)
+    except vips.Error:
+        other = _by_pillow(path, header)
+        if other is None:
+            raise
+    return _read(path, other, srgb=srgb, notes=notes)
+
+
+def _by_pillow(path: Path, header: Header) -> Header | None:
+    """The header with which Pillow would read a TIFF that libvips failed on, if it sees the same.
+
+    They know different compressions.
+    """
+    if header.probe.format != "tiff":
+        return None
     with path.open("rb") as file:
-        return _assembled(_pillow_bands(file, header, notes), header.probe)
+        try:
+            seen = read_pillow_header("tiff", file, header.probe.bytes)
+        except Exception:  # Pillow raises whatever it stumbles over
+            return None
+    same = replace(seen.probe, frames=header.probe.frames, icc=header.probe.icc) == header.probe
+    return replace(header, reader="pillow", space=seen.space) if same else None
 
 
-def _png_bands(path: Path) -> Iterator[Pixels]:
-    """uint8 or uint16 [n, W, C] from the top down, palette and narrow depths expanded."""
-    image = pyvips.Image.pngload(os.fsencode(path), access="sequential", fail_on="truncated")
+def _read(
+    path: Path, header: Header, *, srgb: bool, notes: list[str]
+) -> tuple[Pixels, Pixels | None, bytes | None]:
+    said: list[str] = []
+    with path.open("rb") as file:
+        # `stream` is named so that it lives: libvips calls back into it for every row.
+        image, stream = _opened(path, file, header)
+        image, icc = prepared(image, header, srgb=srgb, notes=said)
+        colour, alpha = _assembled(_bands(image), header.probe)
+        del image, stream
+    notes += said
+    return colour, alpha, icc
+
+
+def _opened(path: Path, file: BinaryIO, header: Header) -> tuple[vips.Image, object]:
+    """The stored pixels, lazily computed where the library can; read from the top down, once.
+
+    Also what must not be collected before they are read.
+    """
+    found = header.probe.format
+    if header.reader == "pillow":
+        pixels = read_pixels(found, file)
+        return vips.from_array(pixels), pixels
+    options = {"access": "sequential", "fail_on": "truncated"}
+    if found == "png":
+        stream = vips.source(vips.Parts(file, list(header.parts)))
+        return vips.Image.pngload_source(stream, **options), stream
+    if found == "jpeg":
+        # Without an end marker only a file whose data are whole may pass: any warning is a fault.
+        tail = b"" if header.ended else END
+        stream = vips.source(vips.Parts(file, list(header.parts), tail))
+        if not header.ended:
+            options["fail_on"] = "warning"
+        return vips.Image.jpegload_source(stream, **options), stream
+    if found == "avif":
+        return vips.Image.heifload(os.fsencode(path), **options), None
+    options["fail_on"] = "error"
+    image = vips.Image.tiffload(os.fsencode(path), **options)
+    if image.format not in ("uchar", "ushort"):  # its range is measured first
+        image = vips.Image.tiffload(os.fsencode(path), fail_on="error")
+    return image, None
+
+
+def _bands(image: vips.Image) -> Iterator[Pixels]:
+    """uint8 or uint16 [n, W, C] from the top down."""
     dtype = {"uchar": np.uint8, "ushort": np.uint16}[image.format]
-    region = pyvips.Region.new(image)
-    for top, rows in _bands(image.height, image.width * image.bands * np.dtype(dtype).itemsize):
-        band = region.fetch(0, top, image.width, rows)
-        yield np.frombuffer(band, dtype).reshape(rows, image.width, image.bands)
-
-
-def _pillow_bands(file: BinaryIO, header: Header, notes: list[str]) -> Iterator[Pixels]:
-    """uint8 [n, W, C] from the top down, CMYK converted."""
-    convert: Callable[[Image.Image], Image.Image] | None = None
-    if header.cmyk:
-        convert, note = cmyk_to_srgb(header.icc)
-        notes.append(note)
-    image = open_by_pillow(header.probe.format, file)
-    image.load()
-    for top, rows in _bands(image.height, image.width * len(image.getbands())):
-        band = image.crop((0, top, image.width, top + rows))
-        pixels = np.asarray(convert(band) if convert else band)
-        yield pixels.reshape(rows, image.width, -1)
-
-
-def _bands(height: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    rows = max(1, _BAND_BYTES // row_bytes)
-    for top in range(0, height, rows):
-        yield top, min(rows, height - top)
+    region = vips.Region.new(image)
+    rows = max(1, _BAND_BYTES // (image.width * image.bands * np.dtype(dtype).itemsize))
+    for top in range(0, image.height, rows):
+        count = min(rows, image.height - top)
+        band = region.fetch(0, top, image.width, count)
+        yield np.frombuffer(band, dtype).reshape(count, image.width, image.bands)
 
 
 def _assembled(bands: Iterator[Pixels], probe: Probe) -> tuple[Pixels, Pixels | None]:
@@ -139,18 +189,23 @@ def as_stored(shown: Pixels, orientation: int) -> Pixels:
     return view.swapaxes(0, 1) if orientation >= 5 else view
 
 
-def _profile(header: Header, notes: list[str]) -> bytes | None:
-    icc, note = matching(header.icc, header.probe.channels)
-    if note:
-        notes.append(note)
-    return icc
+def _cleaned(found: Metadata, notes: list[str]) -> Metadata:
+    """Orientation and thumbnails taken out; what is damaged is dropped, with a note."""
+    return replace(
+        found,
+        exif=_part("EXIF block", found.exif, exif_block.cleaned, notes),
+        xmp=_part("XMP packet", found.xmp, xmp_packet.cleaned, notes),
+    )
 
 
-def _exif(header: Header, notes: list[str]) -> bytes | None:
-    if header.exif is None:
+def _part(
+    name: str, data: bytes | None, clean: Callable[[bytes], bytes], notes: list[str]
+) -> bytes | None:
+    if data is None:
         return None
     try:
-        return exif_block.cleaned(header.exif)
+        return clean(data)
     except (ValueError, struct.error) as fault:
-        notes.append(f"The EXIF block is damaged and was dropped: {fault}.")
+        reason = "it is no text" if isinstance(fault, UnicodeDecodeError) else str(fault)
+        notes.append(f"The {name} is damaged and was dropped: {reason}.")
         return None

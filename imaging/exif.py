@@ -6,14 +6,17 @@ Knows the TIFF layout of EXIF; knows nothing of the files that carry it.
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 PREFIX = b"Exif\0\0"
 
 _ORIENTATION = 0x0112
+_IMAGE_WIDTH, _IMAGE_HEIGHT = 0x0100, 0x0101
+_EXIF_IFD = 0x8769
+_PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
+_LONG = 4
 _THUMB_OFFSETS = (0x0201, 0x0111)  # of a JPEG thumbnail; of the strips of an uncompressed one
 _THUMB_LENGTHS = (0x0202, 0x0117)
 _WIDTHS = {1: "B", 3: "H", 4: "I"}  # EXIF type to struct code: BYTE, SHORT, LONG
@@ -43,6 +46,13 @@ class _Tiff(NamedTuple):
             value = self.number(code, at + 8) if code else 0
             yield _Entry(tag, value, at + 8, code)
 
+    def state(self, ifd: int, values: Mapping[int, int]) -> None:
+        """Set whole numbers of a directory, as LONG: 65535 is not enough for every side."""
+        for entry in list(self.entries(ifd)):
+            if entry.tag in values and entry.code:
+                struct.pack_into(self.order + "HI", self.data, entry.at - 6, _LONG, 1)
+                struct.pack_into(self.order + "I", self.data, entry.at, values[entry.tag])
+
     def end(self, ifd: int) -> int:
         """Where the pointer to the next IFD lies."""
         return ifd + 2 + 12 * self.number("H", ifd)
@@ -58,12 +68,6 @@ def orientation(exif: bytes) -> int:
     except ValueError:
         pass
     return 1
-
-
-def xmp_orientation(xmp: bytes) -> int:
-    """The orientation that an XMP packet states, 1 where it states none."""
-    found = re.search(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])\b", xmp)
-    return int(found[1]) if found else 1
 
 
 def cleaned(exif: bytes) -> bytes:
@@ -84,6 +88,20 @@ def cleaned(exif: bytes) -> bytes:
     # A directory before or inside the first one is a fault, no thumbnail: unlinking is enough.
     if second >= pointer + 4:
         _drop_thumbnail(tiff, second)
+    return PREFIX + bytes(tiff.data)
+
+
+def sized(exif: bytes, width: int, height: int) -> bytes:
+    """A cleaned block with the sizes in pixels that it states set to `width` and `height`."""
+    tiff = _opened(exif)
+    try:
+        first = tiff.number("I", 4)
+        tiff.state(first, {_IMAGE_WIDTH: width, _IMAGE_HEIGHT: height})
+        for entry in list(tiff.entries(first)):
+            if entry.tag == _EXIF_IFD and entry.code:
+                tiff.state(entry.value, {_PIXEL_WIDTH: width, _PIXEL_HEIGHT: height})
+    except (ValueError, struct.error):
+        pass  # a directory that points nowhere states no size
     return PREFIX + bytes(tiff.data)
 
 

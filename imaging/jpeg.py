@@ -21,7 +21,7 @@ import simplejpeg
 from upscale.errors import ServerFault
 from upscale.imaging.background import flattened, plain_colour
 from upscale.imaging.exif import PREFIX
-from upscale.imaging.metadata import Metadata
+from upscale.imaging.metadata import COMMENT, Metadata
 from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
 from upscale.imaging.rows import RowCount
@@ -186,15 +186,11 @@ class JpegSink:
 
     def _comments(self, metadata: Metadata) -> Iterator[bytes]:
         for text in metadata.text:
-            if text.keyword == "Comment":
+            if text.keyword == COMMENT:
                 body = text.text.encode("utf-8", "replace")
                 if self._fits(len(body), _SEGMENT_BYTES, "comment"):
                     yield _segment(_COM, body)
-        others = dict.fromkeys(text.keyword for text in metadata.text if text.keyword != "Comment")
-        if others:
-            self.notes.append(f"JPEG has no place for these texts, dropped: {', '.join(others)}.")
-        if metadata.cicp:
-            self.notes.append("JPEG has no place for CICP colour codes: they were dropped.")
+        self.notes += metadata.unplaced("JPEG", comments=True)
 
     def _fits(self, size: int, limit: int, what: str) -> bool:
         if size > limit:

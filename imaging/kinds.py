@@ -1,6 +1,6 @@
 """What a file is, judged by its first bytes, never by its name.
 
-Knows the three kinds that we open and enough of the others to say what came instead. Knows nothing
+Knows the kinds that we open and enough of the others to say what came instead. Knows nothing
 of what stands further inside a file.
 """
 
@@ -10,25 +10,39 @@ from pathlib import Path
 
 from upscale.errors import UnreadableImage
 
-ACCEPTED = "Accepted are PNG, JPEG and WebP."
+NAMES = {
+    "png": "PNG",
+    "jpeg": "JPEG",
+    "webp": "WebP",
+    "gif": "GIF",
+    "tiff": "TIFF",
+    "bmp": "BMP",
+    "avif": "AVIF",
+}
+"""The kinds that we open, as people write them."""
+
+ACCEPTED = f"Accepted are {', '.join(list(NAMES.values())[:-1])} and AVIF."
+
+_OURS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "png"),
+    (0, b"\xff\xd8\xff", "jpeg"),
+    (0, b"GIF87a", "gif"),
+    (0, b"GIF89a", "gif"),
+    (0, b"II*\0", "tiff"),
+    (0, b"MM\0*", "tiff"),
+    (0, b"II+\0", "tiff"),
+    (0, b"MM\0+", "tiff"),
+    (0, b"BM", "bmp"),
+)
 
 # Bytes at an offset, and the name of what they begin; the first match counts.
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"GIF87a", "a GIF"),
-    (0, b"GIF89a", "a GIF"),
-    (4, b"ftypavif", "an AVIF"),
-    (4, b"ftypavis", "an AVIF"),
     (4, b"ftyphei", "a HEIC"),
     (4, b"ftyphev", "a HEIC"),
     (4, b"ftypmif1", "a HEIF"),
     (4, b"ftypmsf1", "a HEIF"),
     (4, b"ftypqt", "a video"),
     (4, b"ftyp", "a video"),
-    (0, b"II*\0", "a TIFF"),
-    (0, b"MM\0*", "a TIFF"),
-    (0, b"II+\0", "a TIFF"),
-    (0, b"MM\0+", "a TIFF"),
-    (0, b"BM", "a BMP"),
     (0, b"\xff\x0a", "a JPEG XL"),
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL"),
     (0, b"\0\0\0\x0cjP  ", "a JPEG 2000"),
@@ -63,14 +77,22 @@ def read_head(path: Path) -> bytes:
 
 
 def kind(head: bytes) -> str:
-    """`png`, `jpeg` or `webp`; raises UnreadableImage, saying what it is, for anything else."""
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
+    """A key of NAMES; raises UnreadableImage, saying what it is, for anything else."""
+    for offset, magic, name in _OURS:
+        if head[offset:].startswith(magic):
+            return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
+    if head[4:8] == b"ftyp" and _is_avif(head):
+        return "avif"
     raise UnreadableImage(f"The image file {_described(head)}. {ACCEPTED}")
+
+
+def _is_avif(head: bytes) -> bool:
+    """Whether AVIF is the brand of a file, or one of those it is compatible with."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
+    return bool(brands & {b"avif", b"avis"})
 
 
 def _described(head: bytes) -> str:

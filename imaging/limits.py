@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from upscale.errors import InvalidParameter, TooLarge
+from upscale.imaging.kinds import NAMES
 from upscale.imaging.probe import Probe
 
 
@@ -15,26 +16,32 @@ from upscale.imaging.probe import Probe
 class Format:
     """What a file of an output format can hold.
 
-    `whole` formats have an encoder that wants the whole picture in memory; `max_side` is in pixels.
+    `whole_bytes`: what an encoder that wants the whole picture takes in memory, bytes a pixel; 0:
+    it takes bands. `max_side` is in pixels.
+    `profiles` are the colour channels that a profile may be for: 1 grey, 3 RGB.
     """
 
     mime: str
     extension: str
-    whole: bool
+    whole_bytes: int
     alpha: bool
     depth16: bool
     max_side: int
+    profiles: tuple[int, ...]
 
 
 FORMATS: dict[str, Format] = {
-    "png": Format("image/png", ".png", False, True, True, (1 << 31) - 1),
+    "png": Format("image/png", ".png", 0, True, True, (1 << 31) - 1, (1, 3)),
     # The file could hold 65535, libjpeg writes and reads no more than this.
-    "jpeg": Format("image/jpeg", ".jpg", True, False, False, 65500),
-    "webp": Format("image/webp", ".webp", True, True, False, 16383),
+    "jpeg": Format("image/jpeg", ".jpg", 0, False, False, 65500, (1, 3)),
+    "webp": Format("image/webp", ".webp", 16, True, False, 16383, (3,)),
+    "gif": Format("image/gif", ".gif", 16, True, False, 65535, ()),
+    # Decoders refuse more than this, whatever the file could hold.
+    "avif": Format("image/avif", ".avif", 36, True, True, 16384, (3,)),
+    "tiff": Format("image/tiff", ".tif", 0, True, True, (1 << 31) - 1, (1, 3)),
 }
 
-_NAMES = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
-_ALIASES = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg"}
+_ALIASES = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "tif": "tiff"}
 
 
 def normalise_format(name: str) -> str:
@@ -73,7 +80,7 @@ def check_output(
     The limits count pixels, whatever their `depth`: formats of 8 bits get 8 bits.
     """
     del depth
-    facts, name = FORMATS[format], _NAMES[format]
+    facts, name = FORMATS[format], NAMES[format]
     pixels, side = width * height, max(width, height)
     size = f"({width} x {height})"
     if pixels > max_pixels:
@@ -82,7 +89,7 @@ def check_output(
         _refuse(f"The longest side of the result {size}", side, max_side, _SMALLER)
     if side > facts.max_side:
         _refuse(f"The longest side of the {name} {size}", side, facts.max_side, _way_out())
-    if facts.whole and pixels > max_whole_pixels:
+    if facts.whole_bytes and pixels > max_whole_pixels:
         _refuse(f"The {name} {size}", pixels, max_whole_pixels, _way_out())
 
 
@@ -90,7 +97,7 @@ _SMALLER = "Ask for a smaller scale_factor."
 
 
 def _way_out() -> str:
-    banded = " or ".join(f"'{name}'" for name, facts in FORMATS.items() if not facts.whole)
+    banded = " or ".join(f"'{name}'" for name, facts in FORMATS.items() if not facts.whole_bytes)
     return f"Ask for output_format {banded}, which is written in bands, or a smaller scale_factor."
 
 

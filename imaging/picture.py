@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from upscale.imaging.metadata import Metadata
+
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
@@ -22,8 +24,7 @@ class Picture:
 
     colour: Pixels
     alpha: Pixels | None
-    icc: bytes | None
-    exif: bytes | None
+    metadata: Metadata
     notes: tuple[str, ...] = ()
 
 
@@ -31,7 +32,10 @@ class Picture:
 class OutputSpec:
     """The file to write: `channels` counts colour plus alpha (1, 2, 3 or 4), `depth` is 8 or 16.
 
-    `quality` is 1 to 100 for lossy formats, None for the format's default. `threads` compress.
+    `quality` is 1 to 100 for lossy formats, None for the format's default. `background` (#rrggbb)
+    is put under transparency where the format has none. `tile` is the side of a TIFF's tiles, 0
+    for strips. `strip` leaves all metadata out but the profile; `provenance` notes in the file what
+    made it. `threads` compress.
     """
 
     format: str
@@ -40,6 +44,10 @@ class OutputSpec:
     channels: int
     depth: int
     quality: int | None = None
+    background: str = "#ffffff"
+    tile: int = 0
+    strip: bool = False
+    provenance: bool = False
     threads: int = 2
 
     def to_json(self) -> dict[str, Any]:

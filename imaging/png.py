@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale.imaging import deflate
-from upscale.imaging.exif import PREFIX
+from upscale.imaging.metadata import Metadata
 from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
+from upscale.imaging.png_metadata import metadata_chunks
 from upscale.imaging.rows import RowCount
 
 Bytes = npt.NDArray[np.uint8]
@@ -43,9 +44,7 @@ class _Packed(NamedTuple):
 class PngSink:
     """See `imaging.sinks.Sink`. The caller's thread filters and writes, others compress."""
 
-    def __init__(
-        self, path: Path, spec: OutputSpec, *, icc: bytes | None, exif: bytes | None
-    ) -> None:
+    def __init__(self, path: Path, spec: OutputSpec, metadata: Metadata) -> None:
         self.notes: list[str] = []
         self._spec, self._count = spec, RowCount(spec)
         row_bytes = spec.width * spec.channels * spec.depth // 8
@@ -58,7 +57,7 @@ class PngSink:
         self._file = OutputFile(path)
         self._pool = ThreadPoolExecutor(max(1, spec.threads), "png")
         try:
-            self._write_head(icc, exif)
+            self._write_head(metadata)
         except BaseException:
             self.abort()
             raise
@@ -87,15 +86,13 @@ class PngSink:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._file.abort()
 
-    def _write_head(self, icc: bytes | None, exif: bytes | None) -> None:
+    def _write_head(self, metadata: Metadata) -> None:
         spec = self._spec
         colour_type = _COLOUR_TYPES[spec.channels]
         header = struct.pack(">IIBBBBB", spec.width, spec.height, spec.depth, colour_type, 0, 0, 0)
         self._file.write(b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header))
-        if icc:
-            self._file.write(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
-        if exif:
-            self._file.write(_chunk(b"eXIf", exif.removeprefix(PREFIX)))
+        for kind, data in metadata_chunks(metadata):
+            self._file.write(_chunk(kind, data))
 
     def _buffer(self) -> Bytes:
         """A slice of raw rows, each behind the number of its filter: uint8 [rows, 1 + bytes]."""

@@ -11,17 +11,28 @@ import zlib
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-# A chunk of metadata over this many bytes is passed over, and no more than this is inflated.
+from upscale.imaging.metadata import Text
+
+# No more bytes of metadata than this are taken, inflated ones included; what is more is left out.
 METADATA_LIMIT = 32 << 20
+_TOO_MUCH = f"there are over {METADATA_LIMIT >> 20} MB of metadata"
 
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
+_CRITICAL = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _XMP = b"XML:com.adobe.xmp"
+_FIRST_CHUNK = 8
+_INCH = 0.0254  # metres
 
 
 @dataclass
 class PngHeader:
-    """What the chunks say; `depth` and `colour_type` as the file has them, not as decoded."""
+    """What the chunks say; `depth` and `colour_type` as the file has them, not as decoded.
+
+    `gamma` and `primaries` (x and y of white, red, green, blue) are in units of 1 / 100000.
+    `pixels` says where the chunks lie that decoding needs: offset and size, in order. `room` is how
+    many bytes of further metadata are taken.
+    """
 
     width: int
     height: int
@@ -32,14 +43,20 @@ class PngHeader:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    text: list[Text] = field(default_factory=list)
+    dpi: tuple[float, float] | None = None
     gamma: int | None = None
+    primaries: tuple[int, ...] | None = None
+    cicp: bytes | None = None
     srgb: bool = False
     notes: list[str] = field(default_factory=list)
+    pixels: list[tuple[int, int]] = field(default_factory=list)
+    room: int = METADATA_LIMIT
 
 
 def read_png_header(file: BinaryIO) -> PngHeader:
     """Read `file`, which stands at its first byte. Raises ValueError, with a phrase, if broken."""
-    file.seek(8)
+    file.seek(_FIRST_CHUNK)
     length, kind = _chunk_head(file)
     body = file.read(13)
     if kind != b"IHDR" or length != 13 or len(body) < 13:
@@ -57,25 +74,46 @@ def read_png_header(file: BinaryIO) -> PngHeader:
 
 
 def _walk(file: BinaryIO, header: PngHeader) -> None:
-    pixels = False
+    pixels, end = False, file.seek(0, 2)
+    file.seek(_FIRST_CHUNK + 25)
+    header.pixels.append((0, file.tell()))
     while True:
+        at = file.tell()
         try:
             length, kind = _chunk_head(file)
         except ValueError:
             break  # a file cut off: what stands before the cut may do, decoding will tell
+        pixels = pixels or kind == b"IDAT"
+        if kind in _CRITICAL:
+            _keep(header, at, min(length + 12, end - at))
         if kind == b"IEND":
             break
-        pixels = pixels or kind == b"IDAT"
-        if kind in _READERS and length <= METADATA_LIMIT:
-            body, check = file.read(length), file.read(4)
-            if check == struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))):
-                _take(header, kind, body)
-            else:
-                _note(header, kind, "its checksum is wrong")
-        else:
-            file.seek(length + 4, 1)
+        if kind in _READERS:
+            _read(file, header, kind, length)
+        file.seek(at + length + 12)
     if not pixels:
         raise ValueError("it holds no pixel data")
+
+
+def _keep(header: PngHeader, at: int, size: int) -> None:
+    """Note a chunk that decoding needs; neighbours are one range."""
+    start, length = header.pixels[-1]
+    if start + length == at:
+        header.pixels[-1] = (start, length + size)
+    else:
+        header.pixels.append((at, size))
+
+
+def _read(file: BinaryIO, header: PngHeader, kind: bytes, length: int) -> None:
+    if length > header.room:
+        _note(header, kind, _TOO_MUCH)
+        return
+    body, check = file.read(length), file.read(4)
+    header.room -= length
+    if check == struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))):
+        _take(header, kind, body)
+    else:
+        _note(header, kind, "its checksum is wrong")
 
 
 def _chunk_head(file: BinaryIO) -> tuple[int, bytes]:
@@ -111,7 +149,7 @@ def _transparency(header: PngHeader, body: bytes) -> None:
 
 def _profile(header: PngHeader, body: bytes) -> None:
     packed = body[body.index(b"\0") + 2 :]
-    header.icc = header.icc or _inflated(packed)
+    header.icc = header.icc or _inflated(header, packed)
 
 
 def _exif(header: PngHeader, body: bytes) -> None:
@@ -126,45 +164,68 @@ def _srgb(header: PngHeader, body: bytes) -> None:
     header.srgb = True
 
 
+def _density(header: PngHeader, body: bytes) -> None:
+    across, down, unit = struct.unpack_from(">IIB", body)
+    if unit == 1 and across and down:
+        header.dpi = (across * _INCH, down * _INCH)
+
+
+def _chromaticities(header: PngHeader, body: bytes) -> None:
+    header.primaries = struct.unpack_from(">8I", body)
+
+
+def _coding(header: PngHeader, body: bytes) -> None:
+    if len(body) != 4:
+        raise ValueError("it has not four bytes")
+    header.cicp = body
+
+
 def _plain_text(header: PngHeader, body: bytes) -> None:
     key, _, text = body.partition(b"\0")
-    if _wanted(header, key):
-        _text(header, key, text)
+    _text(header, key, text)
 
 
 def _packed_text(header: PngHeader, body: bytes) -> None:
     key, _, rest = body.partition(b"\0")
-    if _wanted(header, key):
-        _text(header, key, _inflated(rest[1:]))
+    _text(header, key, _inflated(header, rest[1:]))
 
 
 def _world_text(header: PngHeader, body: bytes) -> None:
     key, _, rest = body.partition(b"\0")
-    if _wanted(header, key):
-        text = rest[2:].split(b"\0", 2)[2]  # after the language and the translated key
-        _text(header, key, _inflated(text) if rest[0] else text)
-
-
-def _wanted(header: PngHeader, key: bytes) -> bool:
-    """Whether a text holds XMP or EXIF that we lack; any other is not even inflated."""
-    return (key == _XMP and header.xmp is None) or (key in _RAW_EXIF and header.exif is None)
+    language, translated, text = rest[2:].split(b"\0", 2)
+    text = _inflated(header, text) if rest[0] else text
+    if key == _XMP:
+        header.xmp = header.xmp or text
+        return
+    header.text.append(
+        Text(
+            key.decode("latin-1"),
+            text.decode("utf-8"),
+            language.decode("latin-1"),
+            translated.decode("utf-8"),
+        )
+    )
 
 
 def _text(header: PngHeader, key: bytes, text: bytes) -> None:
     if key == _XMP:
-        header.xmp = text
-    else:
+        header.xmp = header.xmp or text
+    elif key in _RAW_EXIF:
         # "\nexif\n    1234\n" and the block in hexadecimal digits
-        header.exif = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+        raw = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+        header.exif = header.exif or raw
+    else:
+        header.text.append(Text(key.decode("latin-1"), text.decode("latin-1")))
 
 
-def _inflated(packed: bytes) -> bytes:
+def _inflated(header: PngHeader, packed: bytes) -> bytes:
     stream = zlib.decompressobj()
-    data = stream.decompress(packed, METADATA_LIMIT)
+    data = stream.decompress(packed, header.room)
     if stream.unconsumed_tail:
-        raise ValueError(f"it is over {METADATA_LIMIT >> 20} MB when inflated")
+        raise ValueError(_TOO_MUCH)
     if not stream.eof:
         raise ValueError("it is cut off")
+    header.room -= len(data)
     return data
 
 
@@ -175,6 +236,9 @@ _READERS = {
     b"eXIf": _exif,
     b"gAMA": _gamma,
     b"sRGB": _srgb,
+    b"pHYs": _density,
+    b"cHRM": _chromaticities,
+    b"cICP": _coding,
     b"tEXt": _plain_text,
     b"zTXt": _packed_text,
     b"iTXt": _world_text,

@@ -5,11 +5,13 @@ Knows which encoder writes which format and what it is asked to check; the encod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from upscale.errors import ServerFault
 from upscale.imaging.limits import FORMATS
+from upscale.imaging.metadata import Metadata
 from upscale.imaging.picture import OutputSpec, Pixels
 from upscale.imaging.png import PngSink
 from upscale.imaging.whole import WholeSink
@@ -33,10 +35,11 @@ class Sink(Protocol):
         """Give up and remove the file; never raises."""
 
 
-def open_sink(path: Path, spec: OutputSpec, *, icc: bytes | None, exif: bytes | None) -> Sink:
-    """A sink that writes `spec` to `path`, with a colour profile and an EXIF block where given.
+def open_sink(path: Path, spec: OutputSpec, metadata: Metadata) -> Sink:
+    """A sink that writes `spec` to `path`, with what the format holds of `metadata`.
 
-    Raises OutputFault if the file cannot be made, ServerFault if the format cannot hold `spec`.
+    Sizes that the metadata states are set to the spec's. Raises OutputFault if the file cannot be
+    made, ServerFault if the format cannot hold `spec`.
     """
     facts = FORMATS.get(spec.format)
     if facts is None:
@@ -47,5 +50,23 @@ def open_sink(path: Path, spec: OutputSpec, *, icc: bytes | None, exif: bytes | 
         )
     if min(spec.width, spec.height) < 1 or max(spec.width, spec.height) > facts.max_side:
         raise ServerFault(f"{spec.format} cannot hold {spec.width} x {spec.height} pixels.")
-    maker = WholeSink if facts.whole else PngSink
-    return maker(path, spec, icc=icc, exif=exif)
+    return _maker(spec)(path, spec, metadata.sized(spec.width, spec.height))
+
+
+def _maker(spec: OutputSpec) -> Callable[[Path, OutputSpec, Metadata], Sink]:
+    # Late where it brings a library that most requests do not need.
+    if spec.format == "png":
+        return PngSink
+    if spec.format == "jpeg":
+        from upscale.imaging.jpeg import JpegSink
+
+        return JpegSink
+    if spec.format == "tiff":
+        from upscale.imaging.tiff import TiffSink
+
+        return TiffSink
+    if spec.depth == 16:
+        from upscale.imaging.deep_avif import DeepAvifSink
+
+        return DeepAvifSink
+    return WholeSink

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from upscale.errors import ServerFault
 from upscale.imaging import deflate
-from upscale.imaging.metadata import Metadata
+from upscale.imaging.metadata import COMMENT, Metadata
 from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
 from upscale.imaging.rows import RowCount
@@ -211,15 +211,9 @@ class TiffSink:
 
     def _comment(self, metadata: Metadata, *, described: bool) -> Directory:
         """Comments as the description, where EXIF has none; notes for what has no place."""
-        comments = [one.text for one in metadata.text if one.keyword == "Comment"]
+        comments = [one.text for one in metadata.text if one.keyword == COMMENT]
         taken = bool(comments) and not described
-        dropped = dict.fromkeys(
-            one.keyword for one in metadata.text if not (taken and one.keyword == "Comment")
-        )
-        if dropped:
-            self.notes.append(f"TIFF has no place for these texts, dropped: {', '.join(dropped)}.")
-        if metadata.cicp:
-            self.notes.append("TIFF has no place for CICP colour codes: they were dropped.")
+        self.notes += metadata.unplaced("TIFF", comments=taken)
         return {_DESCRIPTION: text("\n".join(comments))} if taken else {}
 
 

@@ -67,10 +67,55 @@ def srgb() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+def icc_profile(kinds: tuple[bytes, bytes, bytes], *tags: tuple[bytes, bytes]) -> bytes:
+    """An ICC profile of a class, a space and a connection space, with the usual texts added."""
+    text = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(78)
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags = (*tags, (b"desc", text), (b"wtpt", white), (b"cprt", b"text" + bytes(8)))
+    at, table, body = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, data in tags:
+        data += bytes(-len(data) % 4)
+        table += name + struct.pack(">II", at + len(body), len(data))
+        body += data
+    header = struct.pack(">I4sI4s4s4s", at + len(body), b"lcms", 0x02400000, *kinds)
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + table + body
+
+
+def gamma_curve(gamma: float) -> bytes:
+    """A curve tag: light is code ** gamma."""
+    return b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
+
+
 @pytest.fixture
-def grey_profile(srgb: bytes) -> bytes:
-    """A profile whose header says GRAY."""
-    return srgb[:16] + b"GRAY" + srgb[20:]
+def grey_profile() -> bytes:
+    """A profile for grey with a gamma of 1.8."""
+    return icc_profile((b"mntr", b"GRAY", b"XYZ "), (b"kTRC", gamma_curve(1.8)))
+
+
+@pytest.fixture
+def wide_profile() -> bytes:
+    """A profile for RGB with wide primaries and a gamma of 1.8."""
+    columns = {b"rXYZ": (0.7977, 0.2880, 0.0), b"gXYZ": (0.1352, 0.7119, 0.0)}
+    columns[b"bXYZ"] = (0.0313, 0.0001, 0.8249)
+    tags = [
+        (name, b"XYZ " + bytes(4) + struct.pack(">3i", *(round(v * 65536) for v in xyz)))
+        for name, xyz in columns.items()
+    ]
+    tags += [(name, gamma_curve(1.8)) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    return icc_profile((b"mntr", b"RGB ", b"XYZ "), *tags)
+
+
+@pytest.fixture
+def cmyk_profile() -> bytes:
+    """A smallest printer profile: lightness falls with the inks, whatever their colour."""
+    inks = np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), -1).reshape(16, 4)
+    light = 255 - np.minimum(255, inks @ [60, 60, 60, 255])
+    grid = np.stack([light, np.full(16, 128), np.full(16, 128)], -1).astype(np.uint8)
+    ramp = bytes(range(256))
+    matrix = struct.pack(">9i", *(65536 * (k % 4 == 0) for k in range(9)))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + ramp * 4 + grid.tobytes() + ramp * 3
+    return icc_profile((b"prtr", b"CMYK", b"Lab "), (b"A2B0", lut))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.imaging.conftest import exif_bytes
-from upscale.imaging.exif import cleaned, orientation, xmp_orientation
+from upscale.imaging.exif import cleaned, orientation, sized
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -55,8 +55,18 @@ def test_damage_never_gives_more_than_a_value_error(at, patch, cut):
         assert cleaned(damaged).startswith(b"Exif\0\0")
 
 
-def test_the_orientation_of_an_xmp_packet_is_found():
-    assert xmp_orientation(b'<rdf:Description tiff:Orientation="6"/>') == 6
-    assert xmp_orientation(b"<tiff:Orientation>3</tiff:Orientation>") == 3
-    assert xmp_orientation(b"<tiff:Orientation>33</tiff:Orientation>") == 1
-    assert xmp_orientation(b"") == 1
+def test_sizes_are_set_in_both_places_even_past_sixteen_bits():
+    exif = Image.Exif()
+    exif[0x0100], exif[0x0101] = 40, 30
+    exif.get_ifd(0x8769).update({0xA002: 40, 0xA003: 30, 0x9003: "2020:01:01 00:00:00"})
+    block = sized(cleaned(exif.tobytes()), 70000, 120)
+    read = Image.Exif()
+    read.load(block)
+    assert (read[0x0100], read[0x0101]) == (70000, 120)
+    inner = read.get_ifd(0x8769)
+    assert (inner[0xA002], inner[0xA003]) == (70000, 120)
+    assert inner[0x9003] == "2020:01:01 00:00:00"
+
+
+def test_a_block_that_states_no_size_gets_none():
+    assert sized(exif_bytes(1), 8, 9) == exif_bytes(1)

@@ -8,10 +8,7 @@ from upscale.imaging.kinds import kind, read_head
     ("head", "said"),
     [
         (b"", "is empty"),
-        (b"GIF89a\1\0", "looks like a GIF"),
-        (b"\0\0\0\x1cftypavif", "looks like an AVIF"),
         (b"\0\0\0\x1cftypheic", "looks like a HEIC"),
-        (b"II*\0\x08\0\0\0", "looks like a TIFF"),
         (b"%PDF-1.7", "looks like a PDF"),
         (b"Dear sir,\nthis is no picture", "is text"),
         (b"  <svg xmlns='http://www.w3.org/2000/svg'>", "looks like an SVG"),
@@ -25,7 +22,7 @@ from upscale.imaging.kinds import kind, read_head
 def test_other_files_are_named_in_the_refusal(head, said):
     with pytest.raises(UnreadableImage, match=said) as caught:
         kind(head)
-    assert "PNG, JPEG and WebP" in caught.value.message
+    assert "TIFF, BMP and AVIF" in caught.value.message
     assert caught.value.field == "image"
 
 

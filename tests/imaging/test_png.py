@@ -12,17 +12,21 @@ from PIL import Image
 from tests.imaging.conftest import exif_bytes, noise
 from upscale.errors import OutputFault, ServerFault
 from upscale.imaging import png
+from upscale.imaging.metadata import Metadata
 from upscale.imaging.picture import OutputSpec
 from upscale.imaging.png import PngSink
 
 CHANNELS = {0: 1, 4: 2, 2: 3, 6: 4}
 
 
-def _write(path, pixels, cuts=(), *, threads=2, icc=None, exif=None):
+PLAIN = Metadata()
+
+
+def _write(path, pixels, cuts=(), *, threads=2, metadata=PLAIN):
     height, width, channels = pixels.shape
     depth = pixels.dtype.itemsize * 8
     spec = OutputSpec("png", width, height, channels, depth, threads=threads)
-    sink = PngSink(path, spec, icc=icc, exif=exif)
+    sink = PngSink(path, spec, metadata)
     edges = [0, *sorted(min(cut, height) for cut in cuts), height]
     for top, end in pairwise(edges):
         sink.write(pixels[top:end])
@@ -93,7 +97,7 @@ def test_libvips_reads_many_slices_to_the_bit(tmp_path, monkeypatch, channels, d
 def test_rows_may_be_a_strided_view_and_may_be_reused(tmp_path):
     pixels = noise(40, 30, 4)
     buffer = np.empty((8, 30, 3), np.uint8)
-    sink = PngSink(tmp_path / "a.png", OutputSpec("png", 30, 40, 3, 8), icc=None, exif=None)
+    sink = PngSink(tmp_path / "a.png", OutputSpec("png", 30, 40, 3, 8), Metadata())
     for top in range(0, 40, 8):
         buffer[:] = pixels[top : top + 8, ::-1, :3]
         sink.write(buffer[:4])
@@ -104,7 +108,7 @@ def test_rows_may_be_a_strided_view_and_may_be_reused(tmp_path):
 
 
 def test_profile_and_exif_are_kept(tmp_path, srgb):
-    _write(tmp_path / "a.png", noise(3, 4, 3), icc=srgb, exif=exif_bytes(1))
+    _write(tmp_path / "a.png", noise(3, 4, 3), metadata=Metadata(icc=srgb, exif=exif_bytes(1)))
     with Image.open(tmp_path / "a.png") as image:
         assert image.info["icc_profile"] == srgb
         assert image.info["exif"] == exif_bytes(1)
@@ -113,7 +117,7 @@ def test_profile_and_exif_are_kept(tmp_path, srgb):
 
 def test_too_few_too_many_and_wrong_rows_are_faults(tmp_path):
     spec = OutputSpec("png", 4, 3, 3, 8)
-    sink = PngSink(tmp_path / "a.png", spec, icc=None, exif=None)
+    sink = PngSink(tmp_path / "a.png", spec, Metadata())
     sink.write(noise(2, 4, 3))
     with pytest.raises(ServerFault, match="Only 2 of 3"):
         sink.close()
@@ -124,7 +128,7 @@ def test_too_few_too_many_and_wrong_rows_are_faults(tmp_path):
 
 
 def test_abort_removes_the_file_and_may_be_repeated(tmp_path):
-    sink = PngSink(tmp_path / "a.png", OutputSpec("png", 4, 3, 3, 8), icc=None, exif=None)
+    sink = PngSink(tmp_path / "a.png", OutputSpec("png", 4, 3, 3, 8), Metadata())
     sink.write(noise(2, 4, 3))
     sink.abort()
     sink.abort()
@@ -134,7 +138,7 @@ def test_abort_removes_the_file_and_may_be_repeated(tmp_path):
 def test_a_full_disk_is_one_clear_line(tmp_path):
     path = tmp_path / "a.png"
     path.symlink_to("/dev/full")
-    sink = PngSink(path, OutputSpec("png", 500, 500, 3, 8), icc=None, exif=None)
+    sink = PngSink(path, OutputSpec("png", 500, 500, 3, 8), Metadata())
     with pytest.raises(OutputFault, match="the disk is full"):
         _fill(sink)
     sink.abort()
@@ -151,7 +155,7 @@ def test_memory_does_not_grow_with_the_picture(tmp_path):
     import psutil
 
     band = noise(64, 8192, 3)
-    sink = PngSink(tmp_path / "a.png", OutputSpec("png", 8192, 6400, 3, 8), icc=None, exif=None)
+    sink = PngSink(tmp_path / "a.png", OutputSpec("png", 8192, 6400, 3, 8), Metadata())
     base, peak = psutil.Process().memory_info().rss, 0
     for _ in range(100):
         sink.write(band)

@@ -273,7 +273,7 @@ def test_what_has_no_place_is_dropped_with_a_note(tmp_path):
     metadata = Metadata(text=texts, cicp=bytes(4))
     notes = _write(tmp_path / "a.tif", noise(9, 9, 3), metadata=metadata)
     assert len(notes) == 2
-    assert "dropped: Title." in notes[0]
+    assert "left out: Title." in notes[0]
     assert "CICP" in notes[1]
 
 

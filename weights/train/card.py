@@ -60,6 +60,7 @@ def records(
         "scale": 4,
         "parameters": parameters_of(network),
         "recipe": saved["recipe"],
+        "started_from": started_from(run, saved["recipe"]["start"]),
         "steps": saved["step"],
         "chosen_step": saved["step"] if chosen is None else chosen,
         "minutes": round(saved["seconds"] / 60, 1),
@@ -74,6 +75,36 @@ def records(
         "curve": thinned([point for point in curve if "loss" in point]),
         "validation": validated,
     }
+
+
+def started_from(run: Path, digest: str | None) -> dict[str, Any] | None:
+    """How the weights that a run started from were made; ValueError if its records are others'."""
+    if digest is None:
+        return None
+    path = run / "start.json"
+    if not path.exists():
+        return {"sha256": digest}
+    before = json.loads(path.read_text())
+    if before["sha256"] != digest:
+        raise ValueError("start.json does not describe the weights that the run started from")
+    kept = ("sha256", "recipe", "steps", "minutes", "machine", "started_from")
+    return {name: before.get(name) for name in kept}
+
+
+def commands(known: dict[str, Any]) -> list[str]:
+    """The training programs' command lines that lead to a file, the first run first."""
+    before = known.get("started_from")
+    earlier = commands(before) if before and "recipe" in before else []
+    options = {k: v for k, v in known["recipe"].items() if v is not None and v is not False}
+    if before:
+        options["start"] = f"{before['sha256'][:12]}.safetensors"
+    words = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for name, value in options.items()
+    ]
+    command = "python -m upscale.weights.train PICTURES --out DIR --validation VALIDATION"
+    lines = [command, *wrap(" ".join(words), 90, break_on_hyphens=False)]
+    return [*earlier, " \\\n    ".join(lines)]
 
 
 def figures(scores: list[Score]) -> dict[str, float]:
@@ -103,13 +134,6 @@ def card(known: dict[str, Any], about_data: str) -> str:
     )
     shift = ", ".join(f"{v:+.3f}" for v in found.shift)
     versions = ", ".join(f"{name} {number}" for name, number in known["versions"].items())
-    command = "python -m upscale.weights.train PICTURES --out DIR --validation VALIDATION"
-    changed = {k: v for k, v in recipe.items() if v is not None and v is not False}
-    options = [
-        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
-        for name, value in changed.items()
-    ]
-    command = " \\\n    ".join([command, *wrap(" ".join(options), 90, break_on_hyphens=False)])
     number = "bfloat16" if recipe["bfloat16"] else "float32"
     data = known["data"]
     paragraphs = [
@@ -138,6 +162,7 @@ def card(known: dict[str, Any], about_data: str) -> str:
         the weights of step {known["chosen_step"]:,} were best on the validation pictures, which
         were not trained on, and are the ones kept. {versions}.""",
     ]
+    newline = "\n"
     about, flat, files, how = (fill(" ".join(p.split()), 100) for p in paragraphs)
     return f"""# {known["file"]}
 
@@ -162,7 +187,7 @@ PSNR in dB of the luminance, 4 pixels cut from each border, bicubic reduction by
 ## Recipe
 
 ```
-{command}
+{newline.join(commands(known))}
 ```
 
 {how}

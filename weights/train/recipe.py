@@ -32,6 +32,8 @@ class Recipe:
     averaged_drawings: float = 0.5
     threads: int = 2
     device: str = "cpu"
+    start: str | None = None
+    """sha256 of the weights that training starts from; None: from fresh ones of the seed."""
     bfloat16: bool = False
     """Only where the machine has units for it: without (AVX2) a step took 8.6 times as long."""
 

@@ -11,6 +11,7 @@ the clock, so that a run ends well on a busy machine, and repeats only in kind.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,10 +40,12 @@ LOG_EVERY = 100
 class Run:
     """A network in training, with all that a checkpoint holds."""
 
-    def __init__(self, recipe: Recipe, crops: Crops) -> None:
+    def __init__(self, recipe: Recipe, crops: Crops, start: Path | None = None) -> None:
         self.recipe, self.crops = recipe, crops
-        network = fresh(recipe.features, recipe.convs, recipe.seed).to(recipe.device)
-        self.network = network.to(memory_format=torch.channels_last)
+        network = fresh(recipe.features, recipe.convs, recipe.seed)
+        if start is not None:
+            network.load_state_dict(load_file(start))  # RuntimeError where the sizes differ
+        self.network = network.to(recipe.device).to(memory_format=torch.channels_last)
         self.averaged = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.network.parameters(), recipe.rate, (0.9, 0.99))
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -114,9 +118,13 @@ def train(
     save_minutes: float = 10,
     *,
     recipe: Recipe,
+    start: Path | None = None,
     stop: Callable[[int], bool] = lambda step: False,
 ) -> Run:
-    """Train until the recipe's end, or until `stop`, asked after each step, says so."""
+    """Train until the recipe's end, or until `stop`, asked after each step, says so.
+
+    `start`: weights of the same sizes to start from; its hash is the recipe's `start`.
+    """
     torch.set_num_threads(recipe.threads)
     torch.set_flush_denormal(True)
     out.mkdir(parents=True, exist_ok=True)
@@ -124,7 +132,9 @@ def train(
     sources = [read(path) for path in picture_paths(pictures)]
     shares = (recipe.averaged_photographs, recipe.averaged_drawings)
     crops = Crops(sources, recipe.side, drawn=recipe.drawn, averaged=shares, seed=recipe.seed)
-    run = Run(recipe, crops)
+    run = Run(recipe, crops, start)
+    if start is not None and start.with_suffix(".json").exists():
+        (out / "start.json").write_bytes(start.with_suffix(".json").read_bytes())
     checkpoint, curve = out / "checkpoint.pt", out / "curve.jsonl"
     if checkpoint.exists():
         run.restore(torch.load(checkpoint, map_location=recipe.device, weights_only=True))
@@ -194,6 +204,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--validation", type=Path, help="pictures that choose the best weights")
     parser.add_argument("--save-minutes", type=float, default=10)
+    parser.add_argument("--start", type=Path, help=".safetensors to start from, for fine-tuning")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--minutes", type=float, help="of training, measuring not counted")
     plain = Recipe(steps=1)
@@ -206,10 +217,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--bfloat16", action="store_true", help="only with units for it")
     given = vars(parser.parse_args(argv))
     places = [given.pop(k) for k in ("pictures", "out", "validation", "save_minutes")]
+    start: Path | None = given.pop("start")
+    digest = None if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _: signals.append(caught))
-    train(*places, recipe=Recipe(**given), stop=lambda step: bool(signals))
+    train(*places, recipe=Recipe(**given, start=digest), start=start, stop=lambda _: bool(signals))
 
 
 if __name__ == "__main__":

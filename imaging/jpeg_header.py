@@ -1,0 +1,211 @@
+"""A walk over the markers of a JPEG: size, colour model and metadata, and where its pixels lie.
+
+Seeks over what it does not know and decodes nothing. A fault in metadata is a note, a fault in the
+frame is an error. Knows the container only (ITU-T T.81 annex B; JFIF; Exif; ICC.1 annex B.4).
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from upscale.imaging.exif import PREFIX as EXIF
+from upscale.imaging.metadata import COMMENT, Text
+
+END = b"\xff\xd9"
+
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_ICC = b"ICC_PROFILE\0"
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_IPTC = 0x0404
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_LOSSLESS = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
+_APP0, _APP1, _APP2, _APP13, _APP14, _COM, _SOS, _EOI = (
+    *(0xE0, 0xE1, 0xE2, 0xED, 0xEE),
+    *(0xFE, 0xDA, 0xD9),
+)
+# In entropy-coded data a marker is FF and anything but a stuffed zero, a restart or a fill byte.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+@dataclass
+class JpegHeader:
+    """What the markers say. `components` are 1, 3 or 4; `pixels` lists the parts of the file that
+    decoding needs, as offset and size; `ended` tells that the end marker is there.
+    """
+
+    width: int = 0
+    height: int = 0
+    components: int = 0
+    frames: int = 1
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    text: list[Text] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    pixels: list[tuple[int, int]] = field(default_factory=list)
+    ended: bool = False
+
+
+def read_jpeg_header(file: BinaryIO) -> JpegHeader:
+    """Read `file`. Raises ValueError, with a phrase, if it is broken or of a kind that is rare."""
+    header = JpegHeader()
+    profile: dict[int, bytes] = {}
+    file.seek(0)
+    header.pixels.append((0, 2))
+    file.seek(2)
+    while True:
+        at = _next_marker(file)
+        marker, body = _segment(file)
+        if marker == _EOI:
+            raise ValueError("it ends before any pixels")
+        if marker in _FRAMES:
+            _frame(header, marker, body)
+        elif _take(header, profile, marker, body):
+            continue
+        if marker == _SOS:
+            break
+        header.pixels.append((at, file.tell() - at))
+    if header.width < 1 or header.height < 1:
+        raise ValueError("it has no frame")
+    header.icc = _joined(header, profile)
+    size = file.seek(0, 2)
+    header.pixels.append((at, size - at))
+    header.ended = _has_end(file, at)
+    return header
+
+
+def _next_marker(file: BinaryIO) -> int:
+    """Stand behind a marker's FF; returns where it lies. Passes over stray bytes, as libjpeg does.
+
+    Some writers pad segments; what is passed over is bounded, so that no megabytes are searched.
+    """
+    for _ in range(1 << 16):
+        byte = file.read(1)
+        if not byte:
+            raise ValueError("it ends in the middle")
+        if byte != b"\xff":
+            continue
+        kind = file.read(1)
+        while kind == b"\xff":  # fill bytes
+            kind = file.read(1)
+        if kind and kind != b"\0":
+            file.seek(-1, 1)
+            return file.tell() - 1
+    raise ValueError("it holds something else than markers")
+
+
+def _segment(file: BinaryIO) -> tuple[int, bytes]:
+    marker = file.read(1)[0]
+    if marker == _EOI or marker == 0x01 or 0xD0 <= marker <= 0xD8:
+        return marker, b""
+    head = file.read(2)
+    length = int.from_bytes(head, "big")
+    body = file.read(length - 2) if length > 2 else b""
+    if len(head) < 2 or length < 2 or len(body) < length - 2:
+        raise ValueError("it ends in the middle")
+    return marker, body
+
+
+def _frame(header: JpegHeader, marker: int, body: bytes) -> None:
+    if len(body) < 6:
+        raise ValueError("its frame is cut off")
+    precision, height, width, components = struct.unpack_from(">BHHB", body)
+    if marker in _LOSSLESS:
+        raise ValueError("it is lossless or hierarchical JPEG, which hardly any program reads")
+    if precision != 8:
+        raise ValueError(f"it has {precision} bits a channel, and 8 are read")
+    if components not in (1, 3, 4):
+        raise ValueError(f"it has {components} channels")
+    if not width or not height:
+        raise ValueError(f"its frame states a size of {width} x {height}")
+    header.width, header.height, header.components = width, height, components
+
+
+def _take(header: JpegHeader, profile: dict[int, bytes], marker: int, body: bytes) -> bool:
+    """Read a segment of metadata; True if decoding is better off without it."""
+    try:
+        if marker == _APP0 and body.startswith(b"JFIF\0"):
+            _density(header, body)
+            return False
+        if marker == _APP1 and body.startswith(EXIF):
+            header.exif = header.exif or body
+        elif marker == _APP1 and body.startswith(_XMP):
+            header.xmp = header.xmp or body[len(_XMP) :]
+        elif marker == _APP2 and body.startswith(_ICC):
+            profile.setdefault(body[len(_ICC)], body[len(_ICC) + 2 :])
+        elif marker == _APP2 and body.startswith(b"MPF\0"):
+            header.frames = _pictures(body[4:])
+        elif marker == _APP13 and body.startswith(_PHOTOSHOP):
+            header.iptc = header.iptc or _resource(body[len(_PHOTOSHOP) :], _IPTC)
+        elif marker == _COM:
+            _comment(header, body)
+    except (ValueError, IndexError, struct.error) as fault:
+        header.notes.append(f"A part of the JPEG's metadata was left out: {fault}.")
+    return marker == _COM or (0xE0 <= marker <= 0xEF and marker not in (_APP0, _APP14))
+
+
+def _density(header: JpegHeader, body: bytes) -> None:
+    unit, across, down = struct.unpack_from(">BHH", body, 7)
+    inches = {1: 1.0, 2: 2.54}.get(unit)
+    if inches and across and down:
+        header.dpi = (across * inches, down * inches)
+
+
+def _comment(header: JpegHeader, body: bytes) -> None:
+    raw = body.rstrip(b"\0")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    if text:
+        header.text.append(Text(COMMENT, text))
+
+
+def _pictures(mpf: bytes) -> int:
+    """How many pictures the table of a multi-picture file lists (CIPA DC-007)."""
+    order = {b"II": "<", b"MM": ">"}[mpf[:2]] if mpf[:2] in (b"II", b"MM") else ">"
+    at = struct.unpack_from(order + "I", mpf, 4)[0]
+    for index in range(struct.unpack_from(order + "H", mpf, at)[0]):
+        tag, _, _, value = struct.unpack_from(order + "HHII", mpf, at + 2 + 12 * index)
+        if tag == 0xB001:
+            return max(1, min(int(value), 1000))
+    return 1
+
+
+def _resource(data: bytes, wanted: int) -> bytes | None:
+    """A resource of a Photoshop segment by its number."""
+    at = 0
+    while data[at : at + 4] == b"8BIM":
+        number, name = struct.unpack_from(">HB", data, at + 4)
+        start = at + 6 + (name + 2) // 2 * 2
+        size = struct.unpack_from(">I", data, start)[0]
+        if number == wanted:
+            return data[start + 4 : start + 4 + size]
+        at = start + 4 + (size + 1) // 2 * 2
+    return None
+
+
+def _joined(header: JpegHeader, profile: dict[int, bytes]) -> bytes | None:
+    if not profile:
+        return None
+    if sorted(profile) != list(range(1, len(profile) + 1)):
+        header.notes.append("A part of the colour profile is missing: it was dropped.")
+        return None
+    return b"".join(profile[index] for index in sorted(profile))
+
+
+def _has_end(file: BinaryIO, at: int) -> bool:
+    """Whether the scans that begin at `at` are followed by an end marker."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        while found := _MARKER.search(data, at):
+            if found[0] == END:
+                return True
+            length = int.from_bytes(data[found.end() : found.end() + 2], "big")
+            at = found.end() + max(2, length)
+    return False

@@ -1,0 +1,216 @@
+"""Files that Pillow opens: WebP, GIF, BMP and AVIF, and what else the other readers refuse.
+
+One plugin a format is asked, never all of them, so that a file is what its first bytes say. Knows
+the modes of Pillow; what is done with the pixels is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from PIL.ImageFile import ImageFile
+
+from upscale.imaging import exif as exif_block
+from upscale.imaging.header import Header, Space, sides
+from upscale.imaging.metadata import COMMENT, Metadata, Text
+from upscale.imaging.probe import Probe
+
+# Pillow's own ceiling is on what a header states, with fixed numbers, and is raised while opening.
+# Ours (`imaging.limits`) are settings and are judged on the Probe, so Pillow's is taken away.
+Image.MAX_IMAGE_PIXELS = None
+# Odd EXIF, odd tags: Pillow warns and goes on, and so do we.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
+
+_PLUGINS: dict[str, type[ImageFile]] = {
+    "webp": WebPImagePlugin.WebPImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+    "jpeg": JpegImagePlugin.JpegImageFile,
+}
+
+
+class _Mode(NamedTuple):
+    channels: int
+    alpha: bool = False
+    depth: int = 8
+    space: Space = "rgb"
+    read_as: str | None = None  # the mode to convert to first
+
+
+_MODES = {
+    "1": _Mode(1, read_as="L"),
+    "L": _Mode(1),
+    "LA": _Mode(1, alpha=True),
+    "La": _Mode(1, alpha=True, read_as="LA"),
+    "P": _Mode(3, read_as="RGB"),
+    "PA": _Mode(3, alpha=True, read_as="RGBA"),
+    "RGB": _Mode(3),
+    "RGBX": _Mode(3, read_as="RGB"),
+    "RGBA": _Mode(3, alpha=True),
+    "RGBa": _Mode(3, alpha=True, read_as="RGBA"),
+    "YCbCr": _Mode(3, read_as="RGB"),
+    "CMYK": _Mode(3, space="cmyk"),
+    "LAB": _Mode(3, space="lab"),
+    "I;16": _Mode(1, depth=16),
+    "I;16L": _Mode(1, depth=16),
+    "I;16B": _Mode(1, depth=16),
+    "I": _Mode(1, depth=16),
+    "F": _Mode(1, depth=16),
+}
+
+
+def open_image(found: str, file: BinaryIO) -> ImageFile:
+    """A file of kind `found`, opened but not loaded. Raises whatever Pillow raises."""
+    return _PLUGINS[found](file)
+
+
+def read_pillow_header(found: str, file: BinaryIO, size: int) -> Header:
+    """The header of a file of `size` bytes. Raises ValueError, and whatever Pillow raises."""
+    image = open_image(found, file)
+    mode = _mode(image)
+    if min(image.size) < 1:
+        raise ValueError(f"its size is {image.size[0]} x {image.size[1]}")
+    metadata = _metadata(image)
+    turned = _orientation(image, metadata)
+    return Header(
+        Probe(
+            format=found,
+            **sides(*image.size, turned),
+            channels=mode.channels,
+            alpha=mode.alpha,
+            depth=mode.depth,
+            orientation=turned,
+            frames=_frames(image),
+            icc=metadata.icc is not None,
+            bytes=size,
+        ),
+        metadata,
+        space=mode.space,
+        reader="pillow",
+    )
+
+
+def read_pixels(found: str, file: BinaryIO) -> npt.NDArray[np.generic]:
+    """The first picture, [H, W, C]: uint8, uint16, int32 or float32, as its Header says.
+
+    LAB comes out as sRGB. Raises whatever Pillow raises.
+    """
+    image: Image.Image = open_image(found, file)
+    mode = _mode(image)
+    image.load()
+    if mode.read_as:
+        image = image.convert("RGBA" if mode.alpha else mode.read_as)
+    if mode.space == "lab":
+        image = _from_lab(image)
+    pixels = np.asarray(image)
+    if pixels.dtype.byteorder == ">":
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    bits = _bits(image)
+    if pixels.dtype == np.uint16 and bits < 16:  # Pillow leaves them at the low end
+        pixels = (pixels.astype(np.uint32) * 65535 // ((1 << bits) - 1)).astype(np.uint16)
+    return pixels.reshape(image.height, image.width, -1)
+
+
+def _mode(image: Image.Image) -> _Mode:
+    mode = _MODES.get(image.mode)
+    if mode is None:
+        raise ValueError(f"its pixels are of a kind ({image.mode}) that is not read")
+    if "transparency" in image.info and image.mode in ("P", "L", "RGB", "1"):
+        colours = "RGBA" if image.mode in ("P", "RGB") else "LA"
+        return mode._replace(alpha=True, read_as=colours)
+    return mode
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits a channel that a TIFF states; 16 for others."""
+    found = image.tag_v2.get(258, (16,)) if isinstance(image, TiffImagePlugin.TiffImageFile) else ()
+    return max(found, default=16)
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted is not None  # None comes only when converting in place
+    return converted
+
+
+def _metadata(image: Image.Image) -> Metadata:
+    info = image.info
+    comment = _bytes(info.get("comment"))
+    return Metadata(
+        icc=_bytes(info.get("icc_profile")),
+        exif=_bytes(info.get("exif")),
+        xmp=_bytes(info.get("xmp")),
+        dpi=_density(info.get("dpi")),
+        text=(Text(COMMENT, comment.decode("utf-8", "replace")),) if comment else (),
+    )
+
+
+def _bytes(value: object) -> bytes | None:
+    if isinstance(value, str):
+        value = value.encode()
+    return value if isinstance(value, bytes) and value else None
+
+
+def _density(value: object) -> tuple[float, float] | None:
+    try:
+        across, down = (float(part) for part in value)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if across > 0 and down > 0 else None
+
+
+def _orientation(image: ImageFile, metadata: Metadata) -> int:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        found = image.tag_v2.get(0x0112, 1)
+        return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return exif_block.orientation(metadata.exif) if metadata.exif else 1
+
+
+def _frames(image: ImageFile) -> int:
+    try:
+        return max(1, int(getattr(image, "n_frames", 1)))
+    except Exception:  # a fault in a later picture; the first one may be fine
+        return 1
+
+
+def tiff_exif(image: TiffImagePlugin.TiffImageFile) -> bytes | None:
+    """What a TIFF says of a picture beside its layout, as an EXIF block of its own."""
+    found, kept = image.getexif(), Image.Exif()
+    for tag in _DESCRIPTIVE:
+        if tag in found:
+            kept[tag] = found[tag]
+    for pointer in (0x8769, 0x8825):  # Exif, GPS
+        directory = found.get_ifd(pointer)
+        directory.pop(_INTEROPERABILITY, None)  # a place in the old file, no value
+        if directory:
+            kept.get_ifd(pointer).update(directory)
+            kept[pointer] = kept.get_ifd(pointer)
+    if not len(kept):
+        return None
+    return kept.tobytes()
+
+
+_INTEROPERABILITY = 0xA005
+
+# ImageDescription, Make, Model, Software, DateTime, Artist, HostComputer, Rating, Copyright, and
+# the titles, comments, authors, keywords and subjects of Windows.
+_DESCRIPTIVE = (
+    *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298),
+    *(0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F),
+)
