@@ -31,7 +31,6 @@ Progress = Callable[[int, int | None], None]
 
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"upscale/{__version__}"}
 _REDIRECTS = 5
-_CHUNK = 1 << 16
 _CONNECT_SECONDS = 15.0
 _LONGEST_PAUSE = 30.0
 
@@ -216,7 +215,8 @@ def discard(part: Path) -> None:
 
 def _pieces(response: httpx.Response) -> Iterator[bytes]:
     try:
-        yield from response.iter_raw(_CHUNK)
+        # As they come: pieces of one size would hold back, and lose, what came before a break.
+        yield from response.iter_raw()
     except httpx.TimeoutException as fault:
         raise _Broken("nothing arrives any more") from fault
     except httpx.HTTPError as fault:
