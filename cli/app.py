@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+FORMATS = "png, jpeg, webp, tiff, avif or gif"
 EPILOG = "Exit codes: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted."
 
 app = typer.Typer(
@@ -75,9 +76,17 @@ def image(
         typer.Option("-s", "--scale", help="1 to 16, fractions too. Default: the model's own."),
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="png, jpeg or webp. Default: by OUT's ending, else png.")
+        str | None, typer.Option(help=f"{FORMATS}. Default: by OUT's ending, else png.")
     ] = None,
-    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of jpeg and webp.")] = None,
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Of jpeg, webp and avif.")
+    ] = None,
+    background: Annotated[
+        str, typer.Option(metavar="COLOUR", help="Put under transparency in a jpeg.")
+    ] = "white",
+    strip_metadata: Annotated[
+        bool, typer.Option("--strip-metadata", help="Leave out EXIF, GPS, XMP, texts and dpi.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="For networks that draw random numbers.")] = 0,
     denoise: Annotated[
         float | None,
@@ -97,7 +106,7 @@ def image(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")] = False,
 ) -> None:
-    """Upscale pictures: PNG, JPEG and WebP files, folders of them, or patterns.
+    """Upscale pictures: PNG, JPEG, WebP, TIFF, GIF, BMP and AVIF; files, folders or patterns.
 
     Results are called NAME-4x.png and keep the tree of folders. Put names that begin with a dash
     after a lone `--`.
@@ -110,6 +119,8 @@ def image(
         scale=scale,
         format=format,
         quality=quality,
+        background=background,
+        strip_metadata=strip_metadata,
         seed=seed,
         denoise=denoise,
         precision=precision.value,

@@ -25,6 +25,7 @@ from upscale.engine.order import JobOrder
 from upscale.engine.plan import Plan, Request
 from upscale.engine.receipt import Receipt
 from upscale.errors import InvalidRequest, JobCancelled, OutputFault, UpscaleError
+from upscale.imaging.limits import normalise_colour
 from upscale.imaging.probing import probe
 from upscale.settings import Settings
 
@@ -39,6 +40,8 @@ class Options:
     scale: str | None = None
     format: str | None = None
     quality: int | None = None
+    background: str = "#ffffff"
+    strip_metadata: bool = False
     seed: int = 0
     denoise: float | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -77,6 +80,7 @@ class _Batch:
         self.several = len(self.found.inputs) + len(self.found.problems) != 1
         alone = not self.several and not any(os.path.isdir(name) for name in arguments)
         self.format, self.to_file = output_format(out, options.format, single=alone)
+        self.background = normalise_colour(options.background, "--background")
         self.network, self.scale = choose_network(
             settings, options.model, scale=options.scale, denoise=options.denoise
         )
@@ -151,6 +155,8 @@ class _Batch:
             scale_factor=scale,
             output_format=self.format,
             quality=self.options.quality,
+            background=self.background,
+            strip_metadata=self.options.strip_metadata,
             seed=self.options.seed,
             precision=self.options.precision,
             tile=self.options.tile,
@@ -164,6 +170,8 @@ class _Batch:
         receipt = self._run(engine.open(), item, target, plan, show)
         show.stop()
         say(_result_line(item, target, receipt))
+        for note in receipt.notes:
+            complain(f"{printable(item.path)}: {note}")
         if self.options.receipt:
             write_receipt(target, item.path, receipt, replace=self.options.overwrite)
 

@@ -15,7 +15,10 @@ from upscale.errors import UnreadableImage
 from upscale.imaging.kinds import kind, read_head
 
 # Files with these endings are meant to be pictures: broken ones are reported, not passed over.
-_PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+_PICTURE_ENDINGS = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".tif", ".tiff"),
+    *(".bmp", ".dib", ".avif"),
+}
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def output_format(out: str, wanted: str | None, *, single: bool) -> tuple[str, b
     if os.path.exists(output) and not os.path.isfile(output):
         raise InvalidParameter("--out", output, "a folder or an ordinary file")
     if ending is None and chosen is None:
-        allowed = "a name ending in .png, .jpg or .webp, or a folder (end its name with a slash)"
+        allowed = "a name ending in .png, .jpg, .webp, .tif, .avif or .gif, or a folder/"
         raise InvalidParameter("--out", output, allowed)
     if ending and chosen and ending != chosen:
         raise InvalidParameter("--format", wanted, f"{ending}, as the output's name says")

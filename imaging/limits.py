@@ -53,6 +53,17 @@ def normalise_format(name: str) -> str:
     return key
 
 
+def normalise_colour(text: str, field: str) -> str:
+    """A colour as CSS writes it (#fff, #00ff00, white) as #rrggbb; raises InvalidParameter."""
+    from PIL import ImageColor  # late: seldom needed, and slow to load
+
+    try:
+        red, green, blue = ImageColor.getrgb(text.strip())[:3]
+    except ValueError:
+        raise InvalidParameter(field, text, "a colour such as white or #ffcc00") from None
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
 def check_input(probe: Probe, max_pixels: int) -> None:
     """Raise TooLarge if the picture has more than `max_pixels` pixels."""
     if probe.pixels > max_pixels:

@@ -140,6 +140,8 @@ async def _plan(request: Request, ours: Services, edit: Edit, folder: Path) -> t
         scale_factor=factor,
         output_format=edit.parameters.output_format,
         quality=edit.parameters.quality,
+        background=edit.parameters.background,
+        strip_metadata=edit.parameters.strip_metadata,
         seed=edit.parameters.seed,
     )
     return source, await ours.engine.plan(probe, edit.network, wish)

@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from upscale.errors import InvalidParameter, InvalidRequest
-from upscale.imaging.limits import normalise_format
+from upscale.imaging.limits import normalise_colour, normalise_format
 from upscale.server.forms import Form
 
 _MAX_SEED = 2**63 - 1
@@ -21,7 +21,8 @@ _YES, _NO = ("true", "1"), ("false", "0")
 class Parameters:
     """What was asked, apart from the picture. `scale_factor` is as it came, None where absent.
 
-    `quality` is 1 to 100, None for the format's default; `denoise` is 0 to 1, None where absent.
+    `quality` is 1 to 100, None for the format's default; `background` is #rrggbb;
+    `denoise` is 0 to 1, None where absent.
     """
 
     model: str
@@ -29,6 +30,8 @@ class Parameters:
     response_format: Literal["url", "b64_json"]
     output_format: str
     quality: int | None
+    background: str
+    strip_metadata: bool
     n: int
     seed: int
     denoise: float | None
@@ -59,6 +62,10 @@ def read_parameters(form: Form) -> Parameters:
         response_format="b64_json" if response_format == "b64_json" else "url",
         output_format=normalise_format(str(_single(form, "output_format") or "png")),
         quality=None if compression is None else max(1, compression),
+        background=normalise_colour(
+            str(_single(form, "background_color") or "#ffffff"), "background_color"
+        ),
+        strip_metadata=_truth(form, "strip_metadata"),
         n=_integer(form, "n", 1, _MAX_N) or 1,
         seed=_integer(form, "seed", 0, _MAX_SEED) or 0,
         denoise=None if _single(form, "denoise") is None else float(_number(form, "denoise", 0, 1)),
@@ -79,6 +86,13 @@ def _single(form: Form, name: str) -> object | None:
     if len({str(value) for value in values}) > 1:
         raise InvalidParameter(name, " and ".join(map(str, values)), "one value")
     return values[0] if values else None
+
+
+def _truth(form: Form, name: str) -> bool:
+    text = str(_single(form, name) or "false").strip().lower()
+    if text not in (*_YES, *_NO):
+        raise InvalidParameter(name, text, "true or false")
+    return text in _YES
 
 
 def _integer(form: Form, name: str, low: int, high: int) -> int | None:

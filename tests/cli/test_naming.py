@@ -125,8 +125,8 @@ def test_the_output_is_a_folder_or_a_file_by_its_name(
     [
         ("a.png", "jpeg", True),
         ("a.png", None, False),
-        ("a.tiff", None, True),
-        ("a", "gif", True),
+        ("a.psd", None, True),
+        ("a", "bmp", True),
         ("file", None, False),
         ("/dev/null", None, True),
         ("", None, True),
