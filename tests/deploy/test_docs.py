@@ -16,6 +16,7 @@ from tests.deploy.conftest import BIN
 from tests.deploy.places import ROOT, SETTINGS, dockerfile, image, named_settings
 from upscale.cli.app import app
 from upscale.settings import Settings
+from upscale.weights.known import load_manifest
 
 PAGES = [ROOT / "docs" / "deployment.md", ROOT / "docs" / "offline.md"]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -73,9 +74,17 @@ def test_named_commands_and_options_exist(page: Path) -> None:
         assert {w.split("=")[0] for w in rest if w.startswith("-")} <= options, words
 
 
+@pages
+def test_known_networks_that_are_pulled_exist(page: Path) -> None:
+    pulled = [words[2] for words in calls(text_of(page)) if words[:2] == ["weights", "pull"]]
+    assert pulled
+    for name in pulled:
+        assert load_manifest().by_id(name) is not None, name
+
+
 def test_commands_are_found_in_pages() -> None:
     found = [command_of(words)[0].name for page in PAGES for words in calls(text_of(page))]
-    assert {"import", "doctor", "image"} <= set(found)
+    assert {"pull", "export", "import", "verify", "doctor", "image"} <= set(found)
 
 
 @pages
