@@ -15,7 +15,7 @@ from upscale.errors import CheckpointError, InvalidRequest, UpscaleError
 from upscale.settings import Settings
 from upscale.weights import exports, verifying
 from upscale.weights.hashes import hash_file
-from upscale.weights.headers import read_header
+from upscale.weights.headers import SUFFIXES, loaded_suffix, read_header
 from upscale.weights.known import KnownFile, load_manifest
 from upscale.weights.records import Record
 from upscale.weights.store import Store
@@ -92,6 +92,8 @@ def import_checkpoint(
         return
     if known is not None and name is None:
         name = known.id
+    if loaded_suffix(file) not in SUFFIXES:
+        read_header(file, limits_of(settings))  # which tells what it is instead
     store.check(file, name=name, serves=serves, replace=replace)
     complain(f"Looking at {printable(file.name)} ...")
     read_header(file, limits_of(settings))

@@ -242,7 +242,7 @@ def _read_entry(item: dict[str, Any]) -> Entry:
 
 class _Reader(Protocol):
     def open(self, name: str) -> IO[bytes]:
-        """The content of a file; raises OSError or KeyError where it is not there."""
+        """The content of a file; raises OSError where it is not there."""
 
 
 class _Folder:
@@ -277,10 +277,13 @@ class _Tar:
         self._tar = tar
 
     def open(self, name: str) -> IO[bytes]:
-        member = self._tar.getmember(name)
+        try:
+            member = self._tar.getmember(name)
+        except KeyError:
+            raise FileNotFoundError(f"{name} is not in it") from None
         file = self._tar.extractfile(member) if member.isreg() else None
         if file is None:
-            raise KeyError(f"{name} is no file")
+            raise FileNotFoundError(f"{name} is no file in it")
         return file
 
     def add(self, name: str, content: bytes) -> None:
