@@ -6,6 +6,9 @@ the modes of Pillow; what is done with the pixels is decided elsewhere.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import logging
 import warnings
 from typing import BinaryIO, NamedTuple
 
@@ -20,6 +23,7 @@ from PIL import (
     JpegImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    _imaging,
 )
 from PIL.ImageFile import ImageFile
 
@@ -31,8 +35,15 @@ from upscale.imaging.probe import Probe
 # Pillow's own ceiling is on what a header states, with fixed numbers, and is raised while opening.
 # Ours (`imaging.limits`) are settings and are judged on the Probe, so Pillow's is taken away.
 Image.MAX_IMAGE_PIXELS = None
-# Odd EXIF, odd tags: Pillow warns and goes on, and so do we.
+# Odd EXIF, odd tags: Pillow warns and goes on, and so do we. What it logs it raises as well.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+# Its libtiff would write to standard error what Pillow then raises. The symbols are those of the
+# libraries that Pillow's own is linked to; where it is built otherwise, the messages stay.
+with contextlib.suppress(OSError, AttributeError):
+    _linked = ctypes.CDLL(_imaging.__file__)
+    _linked.TIFFSetErrorHandler(None)
+    _linked.TIFFSetWarningHandler(None)
 
 _PLUGINS: dict[str, type[ImageFile]] = {
     "webp": WebPImagePlugin.WebPImageFile,
