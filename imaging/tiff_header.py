@@ -27,6 +27,8 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 # A tile is decoded whole; no program writes larger ones.
 _LARGEST_TILE = 1 << 26  # pixels
 
+_RESOLUTION, _RESOLUTION_UNIT = 282, 296
+_INCHES, _CENTIMETRES = 2, 3
 _INCH = 25.4  # millimetres
 
 
@@ -151,8 +153,10 @@ def _density(
     image: vips.Image, tags: TiffImagePlugin.TiffImageFile | None
 ) -> tuple[float, float] | None:
     """Dots an inch; None where the file states none (libvips has a value all the same)."""
-    if tags is not None and "dpi" not in tags.info:
-        return None
+    if tags is not None:
+        unit = tags.tag_v2.get(_RESOLUTION_UNIT, _INCHES)
+        if _RESOLUTION not in tags.tag_v2 or unit not in (_INCHES, _CENTIMETRES):
+            return None
     across, down = image.xres * _INCH, image.yres * _INCH
     fine = all(math.isfinite(value) and value > 0 for value in (across, down))
     return (across, down) if fine else None

@@ -85,7 +85,7 @@ class WholeSink:
         spec, metadata = self._spec, self._metadata
         if spec.format == "gif":
             comments = [text.text for text in metadata.text if text.keyword == COMMENT]
-            return {"comment": comments[0].encode()} if comments else {}
+            return {"comment": "\n".join(comments).encode()} if comments else {}
         quality = DEFAULT_QUALITY[spec.format] if spec.quality is None else spec.quality
         options: dict[str, Any] = {"quality": quality}
         if spec.format == "webp":

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -132,6 +133,79 @@ def test_a_job_that_kills_its_worker_twice_fails_with_a_clear_error(
     run(scene())
     assert not job.target.exists()
     assert not list(tmp_path.glob(".*.part"))
+
+
+def _endless(order: Order, tmp_path: Path) -> JobOrder:
+    """A Job whose file turned into one that is never read to its end."""
+    source = write_picture(tmp_path / "endless.png", 30, 30)
+    job = replace(order(source), id="endless", target=tmp_path / "endless-out.png")
+    source.unlink()
+    os.mkfifo(source)  # opening it waits for a writer that never comes
+    return job
+
+
+def test_decoding_that_takes_too_long_is_refused_at_once_and_the_worker_replaced(
+    settings: Settings, order: Order, tmp_path: Path
+) -> None:
+    good = order(write_picture(tmp_path / "good.png", 40, 40))
+    short = settings.model_copy(update={"decode_timeout_seconds": 3.0})
+    stages: list[str] = []
+
+    async def scene() -> None:
+        async with running(short) as engine:
+            await engine.run(good)
+            before, began = _pid(engine), time.monotonic()
+            waiting = asyncio.create_task(engine.run(_endless(order, tmp_path)))
+            next_one = asyncio.create_task(
+                engine.run(replace(good, replace=True), lambda seen: stages.append(seen.stage))
+            )
+            with pytest.raises(UnreadableImage, match=r"within 3 seconds \(UPSCALE_DECODE_TIMEOUT"):
+                await waiting
+            assert time.monotonic() - began < 6  # once, not twice
+            assert (await next_one).attempts == 1
+            assert _pid(engine) != before
+
+    run(scene())
+    assert stages[:2] == ["decode", "load"]
+    assert stages[-1] == "upscale"
+
+
+def test_a_caller_that_leaves_an_endless_decode_does_not_block_the_next_job(
+    settings: Settings, order: Order, tmp_path: Path
+) -> None:
+    good = order(write_picture(tmp_path / "good.png", 40, 40))
+    short = settings.model_copy(update={"decode_timeout_seconds": 2.0})
+
+    async def scene() -> None:
+        async with running(short) as engine:
+            begun = asyncio.Event()
+            task = asyncio.create_task(engine.run(_endless(order, tmp_path), lambda _: begun.set()))
+            await begun.wait()
+            task.cancel()
+            assert (await engine.run(good)).attempts == 2  # the first went down with its worker
+
+    run(scene())
+
+
+def test_a_file_that_ends_its_worker_twice_while_it_is_decoded_is_to_blame(
+    settings: Settings, order: Order, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    async def scene() -> None:
+        async with running(settings) as engine:
+
+            def kill(progress: Progress) -> None:
+                assert progress.stage == "decode"
+                killed.append(_pid(engine))
+                os.kill(killed[-1], signal.SIGKILL)
+
+            with pytest.raises(UnreadableImage, match="twice") as caught:
+                await engine.run(_endless(order, tmp_path), kill)
+            assert caught.value.field == "image"
+
+    run(scene())
+    assert len(set(killed)) == 2
 
 
 def test_cancelling_frees_the_worker_within_tiles_and_removes_the_files(
