@@ -161,7 +161,7 @@ def _licences(entries: list[Entry]) -> str:
     for entry in entries:
         known = load_manifest().by_id(entry.record.known)
         terms = known.terms if known else entry.record.licence or "licence unknown"
-        address = entry.record.url or (known.url or known.page if known else "")
+        address = (known.url or known.page if known else "") or entry.record.url
         lines += [entry.file, f"  author:  {entry.record.author or 'unknown'}"]
         lines += [f"  licence: {terms}", f"  sha256:  {entry.sha256}"]
         lines += [f"  from:    {address}"] if address else []

@@ -91,6 +91,12 @@ class Puller:
         if present is not None:
             return present
         _check_consent(known, consent)
+        limit = self._options.limits.bytes
+        if not known.is_part and known.bytes is not None and known.bytes > limit:
+            raise CheckpointError(
+                f"'{known.id}' has {known.bytes:,} bytes; UPSCALE_MAX_CHECKPOINT_BYTES allows "
+                f"{limit:,}."
+            )
         url = self._address(known)
         try:
             with locked(
@@ -173,7 +179,7 @@ class Puller:
                 path = self._store.adopt(whole, known.id, suffix, record, replace=False).path
         finally:
             whole.unlink(missing_ok=True)
-        log.info("pulled", extra=logs.fields(id=known.id, sha256=sha256, url=url))
+        log.debug("pulled", extra=logs.fields(id=known.id, sha256=sha256, url=url))
         if known.sha256 is not None:
             return Pulled(known, path, sha256, "checked" if known.checked else "recorded")
         return Pulled(known, path, sha256, "seen before" if expected else "first seen")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pytest
@@ -108,3 +108,10 @@ def test_what_is_loaded_as_weights_is_stored_with_an_ending_that_is() -> None:
     assert KnownFile("a", file="X4.pt", format="pt").stored == "a.pth"
     assert KnownFile("a", file="e.pt", kind="part").stored == "a.pt"
     assert KnownFile("a", file="a.safetensors").stored == "a.safetensors"
+
+
+def test_the_guide_says_how_many_there_are_and_every_use() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    assert f"has {len(FILES)} files" in page
+    for use in {use for known in FILES for use in known.use}:
+        assert f"`{use}`" in page, use

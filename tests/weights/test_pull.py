@@ -240,6 +240,13 @@ def test_a_file_of_unknown_size_is_held_to_the_largest_allowed(site: Site, store
             puller(store, limits=small).pull(known(site, None), consent=False)
 
 
+def test_a_file_known_to_be_too_large_is_not_sent_for(site: Site, store: Store) -> None:
+    small = Limits(bytes=1000, parameters=10**9)
+    with pytest.raises(CheckpointError, match="UPSCALE_MAX_CHECKPOINT_BYTES"):
+        puller(store, limits=small).pull(known(site, CONTENT), consent=False)
+    assert site.seen == []
+
+
 def test_a_busy_server_is_asked_again_when_it_says(site: Site, store: Store) -> None:
     pauses: list[float] = []
     site.replies = [
