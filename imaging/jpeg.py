@@ -9,9 +9,8 @@ flight, so memory does not grow with the picture. simplejpeg (libjpeg-turbo) enc
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ import simplejpeg
 from upscale.errors import ServerFault
 from upscale.imaging.background import flattened, plain_colour
 from upscale.imaging.exif import PREFIX
+from upscale.imaging.in_order import InOrder
 from upscale.imaging.metadata import COMMENT, Metadata
 from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
@@ -43,6 +43,11 @@ _XMP_BYTES = 65502  # of a packet, by the XMP specification, part 3
 _ICC_HEAD = b"ICC_PROFILE\0"
 _ICC_PART = _SEGMENT_BYTES - len(_ICC_HEAD) - 2
 _IPTC_HEAD = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">HH", 0x0404, 0)
+
+
+class _Encoded(NamedTuple):
+    file: bytes
+    buffer: Pixels  # free again
 
 
 class _Coding(NamedTuple):
@@ -78,9 +83,8 @@ class JpegSink:
         self._band_rows = min(spec.height, unit * units_down)
         self._free: list[Pixels] = []
         self._band, self._filled, self._written = self._buffer(), 0, 0
-        self._flying: deque[tuple[Future[bytes], Pixels]] = deque()
         self._file = OutputFile(path)
-        self._pool = ThreadPoolExecutor(max(1, spec.threads), "jpeg")
+        self._work = InOrder(spec.threads, "jpeg", self._append)
 
     def write(self, rows: Pixels) -> None:
         self._count.take(rows)
@@ -97,14 +101,12 @@ class JpegSink:
         self._count.finish()
         if self._filled:
             self._send()
-        while self._flying:
-            self._write_oldest()
-        self._pool.shutdown()
+        self._work.finish()
         self._file.write(bytes([0xFF, _EOI]))
         self._file.close()
 
     def abort(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._work.abort()
         self._file.abort()
 
     def _buffer(self) -> Pixels:
@@ -114,24 +116,19 @@ class JpegSink:
         return np.empty((self._band_rows, self._spec.width, self._spec.channels), np.uint8)
 
     def _send(self) -> None:
-        """Hand the band to a thread, after writing the oldest one if enough are in flight."""
-        if len(self._flying) > self._spec.threads:
-            self._write_oldest()
-        band = self._band
-        future = self._pool.submit(_encode, band[: self._filled], self._coding)
-        self._flying.append((future, band))
+        """Hand the band to a thread."""
+        self._work.put(partial(_encode, self._band, self._filled, self._coding))
         self._band, self._filled = self._buffer(), 0
 
-    def _write_oldest(self) -> None:
-        future, band = self._flying.popleft()
-        segments, data = _split(future.result())
+    def _append(self, encoded: _Encoded) -> None:
+        segments, data = _split(encoded.file)
         if self._written:
             start = bytes([0xFF, _RST0 + (self._written - 1) % 8])
         else:
             start = self._header(segments)
         self._file.write(start, data)
         self._written += 1
-        self._free.append(band)
+        self._free.append(encoded.buffer)
 
     def _header(self, segments: list[tuple[int, bytes]]) -> bytes:
         """All up to the entropy-coded data, from the `segments` of the first band."""
@@ -208,8 +205,9 @@ def _coding(spec: OutputSpec) -> _Coding:
     return _Coding(quality, "RGB", "444" if quality >= _FULL_COLOUR_FROM else "420", under)
 
 
-def _encode(band: Pixels, coding: _Coding) -> bytes:
-    """The band uint8 [n, W, C] as a JPEG of its own; runs on a thread of the pool."""
+def _encode(buffer: Pixels, rows: int, coding: _Coding) -> _Encoded:
+    """The first `rows` of a band [n, W, C] as a JPEG of its own; runs on a thread."""
+    band = buffer[:rows]
     if coding.under is not None:
         band = flattened(band, coding.under)
     try:
@@ -218,7 +216,7 @@ def _encode(band: Pixels, coding: _Coding) -> bytes:
         )
     except (ValueError, RuntimeError, MemoryError) as fault:
         raise ServerFault(f"The JPEG encoder failed: {fault}.") from fault
-    return data
+    return _Encoded(data, buffer)
 
 
 def _split(jpeg: bytes) -> tuple[list[tuple[int, bytes]], bytes]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale.imaging import deflate
+from upscale.imaging.in_order import InOrder
 from upscale.imaging.metadata import Metadata
 from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
@@ -52,10 +52,9 @@ class PngSink:
         self._above: Bytes = np.zeros(row_bytes, np.uint8)
         self._free: list[Bytes] = []
         self._slice, self._filled = self._buffer(), 0
-        self._flying: deque[Future[_Packed]] = deque()
         self._adler, self._sent = 1, 0
         self._file = OutputFile(path)
-        self._pool = ThreadPoolExecutor(max(1, spec.threads), "png")
+        self._work = InOrder(spec.threads, "png", self._append)
         try:
             self._write_head(metadata)
         except BaseException:
@@ -76,14 +75,12 @@ class PngSink:
         self._count.finish()
         if self._filled:
             self._send()
-        while self._flying:
-            self._write_oldest()
-        self._pool.shutdown()
+        self._work.finish()
         self._file.write(_chunk(b"IEND", b""))
         self._file.close()
 
     def abort(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._work.abort()
         self._file.abort()
 
     def _write_head(self, metadata: Metadata) -> None:
@@ -114,16 +111,13 @@ class PngSink:
         self._filled += plain.shape[0]
 
     def _send(self) -> None:
-        """Hand the slice to a thread, after writing the oldest one if enough are in flight."""
-        if len(self._flying) > self._spec.threads:
-            self._write_oldest()
+        """Hand the slice to a thread."""
         first, self._sent = self._sent == 0, self._sent + self._filled
         last = self._sent == self._spec.height
-        self._flying.append(self._pool.submit(_pack, self._slice, self._filled, first, last))
+        self._work.put(partial(_pack, self._slice, self._filled, first, last))
         self._slice, self._filled = self._buffer(), 0
 
-    def _write_oldest(self) -> None:
-        packed = self._flying.popleft().result()
+    def _append(self, packed: _Packed) -> None:
         piece, crc, tail = packed.piece, packed.crc, b""
         self._adler = deflate.join_adler(self._adler, piece.adler, piece.size)
         if packed.last:

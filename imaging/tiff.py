@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from upscale.errors import ServerFault
 from upscale.imaging import deflate
+from upscale.imaging.in_order import InOrder
 from upscale.imaging.metadata import COMMENT, Metadata
 from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
@@ -88,10 +88,9 @@ class TiffSink:
         self._described = self._description(metadata)
         self._block, self._filled = _block(spec, self._layout), 0
         self._offsets, self._sizes = array("Q"), array("Q")
-        self._flying: deque[Future[list[_Stream]]] = deque()
         self._file = _Patchable(path)
         self._end = 0
-        self._pool = ThreadPoolExecutor(max(1, spec.threads), "tiff")
+        self._work = InOrder(spec.threads, "tiff", self._place)
         try:
             self._append(bytes(_HEADER_BYTES))
         except BaseException:
@@ -113,14 +112,12 @@ class TiffSink:
         self._count.finish()
         if self._filled:
             self._send_block()
-        while self._flying:
-            self._write_oldest()
-        self._pool.shutdown()
+        self._work.finish()
         self._finish()
         self._file.close()
 
     def abort(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._work.abort()
         self._file.abort()
 
     def _send_block(self) -> None:
@@ -134,17 +131,12 @@ class TiffSink:
         for first in range(0, pieces.shape[0], layout.batch):
             batch = pieces[first : first + layout.batch]
             # A copy: the block is filled again while threads work.
-            self._send(np.array(batch, batch.dtype.newbyteorder("<"), order="C"))
+            copy: Samples = np.array(batch, batch.dtype.newbyteorder("<"), order="C")
+            self._work.put(partial(_compress, copy))
         self._filled = 0
 
-    def _send(self, batch: Samples) -> None:
-        """Hand pieces to a thread, after writing the oldest ones if enough are in flight."""
-        if len(self._flying) > self._spec.threads:
-            self._write_oldest()
-        self._flying.append(self._pool.submit(_compress, batch))
-
-    def _write_oldest(self) -> None:
-        for stream in self._flying.popleft().result():
+    def _place(self, streams: list[_Stream]) -> None:
+        for stream in streams:
             self._offsets.append(self._end)
             self._append(*stream)
             self._sizes.append(self._end - self._offsets[-1])
