@@ -1,7 +1,8 @@
 """The server's end of the device worker: a bounded queue in front of it, and its replacement.
 
 Torch-free and asynchronous. Jobs run one at a time, in order; paths and Plans go over the pipe,
-never pixels. A worker that dies is replaced and its Job is run again once.
+never pixels. A worker that dies is replaced and its Job is run again once; one that decodes for too
+long is ended, and its Job with it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from upscale.engine.order import JobOrder
 from upscale.engine.pipe import WorkerGone, WorkerPipe
 from upscale.engine.plan import NetworkRef, Plan, PlanLimits, Request, make_plan
 from upscale.engine.receipt import Progress, Receipt
-from upscale.errors import CheckpointError, Draining, QueueFull, ServerFault, WorkerDied
+from upscale.engine.watch import DecodeWatch
+from upscale.errors import (
+    CheckpointError,
+    Draining,
+    QueueFull,
+    ServerFault,
+    UnreadableImage,
+    WorkerDied,
+)
 from upscale.imaging.probe import Probe
 from upscale.models.contract import Contract
 from upscale.models.facts import Facts, FactsCache
@@ -112,7 +121,8 @@ class Engine:
         """Wait for the Job's turn and run it; the result is at `job.target` afterwards.
 
         Raises QueueFull at once when too many wait, Draining at shutdown, WorkerDied after a second
-        death, and what the Job itself raises. Cancelling the caller cancels the Job within a tile.
+        death, UnreadableImage where decoding takes too long or ends the process twice, and what the
+        Job itself raises. Cancelling the caller cancels the Job within a tile.
         """
         if self._draining:
             raise Draining("The server is shutting down; try again in a minute.")
@@ -132,9 +142,10 @@ class Engine:
     async def _run(self, job: JobOrder, progress: OnProgress | None) -> Receipt:
         for attempt in range(1, _ATTEMPTS + 1):
             worker = await self._ready_worker()
-            call = worker.call(
-                "run", on_progress=_told(progress) if progress else None, order=job.to_json()
-            )
+            watch = DecodeWatch(worker.kill, self._settings.decode_timeout_seconds, progress)
+            call = worker.call("run", on_progress=watch.hear, order=job.to_json())
+            # Until the worker is done with it, even if the caller is not there any more.
+            call.future.add_done_callback(watch.end)
             try:
                 result = await asyncio.shield(call.future)
                 return Receipt.from_json({**result, "attempts": attempt})
@@ -146,8 +157,18 @@ class Engine:
                 # What it left half-written has no other owner.
                 job.scratch_path.unlink(missing_ok=True)
                 log.error(
-                    "worker died", extra=logs.fields(job=job.id, attempt=attempt, exit=gone.code)
+                    "worker died",
+                    extra=logs.fields(
+                        job=job.id, attempt=attempt, exit=gone.code, stage=watch.stage or "queued"
+                    ),
                 )
+                if watch.expired:
+                    raise watch.refusal() from None
+        if watch.stage == "decode":
+            raise UnreadableImage(
+                "The process that decodes the image file died of it twice: the file is broken, or "
+                "needs more memory than there is."
+            )
         raise WorkerDied(
             "The worker process died twice on this job (often: out of memory). "
             "It was not tried a third time."
@@ -186,10 +207,6 @@ class Engine:
                 await self._worker.ready()
                 return self._worker
         raise ServerFault("The worker process does not start; see the log.")
-
-
-def _told(progress: OnProgress) -> Callable[[dict[str, object]], None]:
-    return lambda event: progress(Progress(**event))  # type: ignore[arg-type]
 
 
 def _forget(future: asyncio.Future[dict[str, object]], job: JobOrder) -> None:

@@ -93,11 +93,12 @@ class _Job:
     def run(self) -> Receipt:
         reset_peak()
         since = time.perf_counter()
+        self._report("decode")  # whoever limits its time begins to count
         # A profile that the result's format cannot hold is applied here, where all pixels are.
         srgb = self.plan.probe.channels not in FORMATS[self.plan.output.format].profiles
         picture = decode(self.order.source, self.plan.probe, srgb=srgb)
         self.clock.lap("decode", since)
-        self._report("decode")
+        self._report("load")
         since = time.perf_counter()
         runner = self.runners(self.plan.precision, self.plan.method)
         self.clock.lap("load", since)

@@ -105,6 +105,11 @@ class WorkerPipe:
         """Ask for the end of an order; its future still ends by the worker's word."""
         self._send({"op": "cancel", "id": number})
 
+    def kill(self) -> None:
+        """End the process now; what was expected of it ends with WorkerGone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
     async def stop(self) -> None:
         """Close the input and wait; kill what does not leave in time."""
         if self._process.stdin is not None:
@@ -114,8 +119,7 @@ class WorkerPipe:
                 await self._process.wait()
         except TimeoutError:
             log.warning("worker killed", extra=logs.fields(pid=self.pid))
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self.kill()
             await self._process.wait()
         await self._reader
 
@@ -130,9 +134,8 @@ class WorkerPipe:
                 self._hear(json.loads(line))
         finally:
             # Also when a message made no sense: a process that is not understood is of no use.
-            with contextlib.suppress(ProcessLookupError):
-                if self._process.returncode is None and not self._process.stdout.at_eof():
-                    self._process.kill()
+            if self._process.returncode is None and not self._process.stdout.at_eof():
+                self.kill()
             code = await self._process.wait()
             pending: list[asyncio.Future[Any]] = [self._ready, *self._calls.values()]
             for future in pending:

@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a Job stands. `megapixels`: finished output pixels / 1e6, `seconds` since its start."""
+    """Where a Job stands. `megapixels`: finished output pixels / 1e6, `seconds` since its start.
+
+    `stage` is what begins or goes on: decode, load (the network), upscale.
+    """
 
     stage: str
     tiles_done: int

@@ -119,17 +119,20 @@ class Worker:
 
 
 class _Throttled:
-    """Progress as events, not more often than anyone looks."""
+    """Progress as events, not more often than anyone looks; each stage is told when it begins."""
 
     def __init__(self, worker: Worker, number: int) -> None:
         self._worker = worker
         self._number = number
         self._next = 0.0
+        self._stage = ""
 
     def __call__(self, progress: Any) -> None:
         now = time.monotonic()
-        if now < self._next and progress.tiles_done < progress.tiles_total:
+        same = progress.stage == self._stage
+        if same and now < self._next and progress.tiles_done < progress.tiles_total:
             return
+        self._stage = progress.stage
         self._next = now + _PROGRESS_EVERY
         self._worker._send({"event": "progress", "id": self._number, **vars(progress)})
 

@@ -129,6 +129,12 @@ class Settings(BaseSettings):
     pixel_workers: int = Field(
         1, ge=1, le=16, description="Torch-free processes that probe and check pictures."
     )
+    decode_timeout_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Time for decoding a picture in a worker, in seconds; one that takes longer is "
+        "refused, and the worker replaced.",
+    )
     drain_seconds: float = Field(
         30.0, ge=0, description="Time that running Jobs get to finish at shutdown, in seconds."
     )
