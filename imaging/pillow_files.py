@@ -121,7 +121,11 @@ def read_pixels(found: str, file: BinaryIO) -> npt.NDArray[np.generic]:
 
     LAB comes out as sRGB. Raises whatever Pillow raises.
     """
-    image: Image.Image = open_image(found, file)
+    opened = open_image(found, file)
+    size = file.seek(0, 2)
+    if any(tile.offset > size for tile in opened.tile):  # for which Pillow blames the memory
+        raise ValueError("its pixel data are said to lie behind its end")
+    image: Image.Image = opened
     mode = _mode(image)
     image.load()
     if mode.read_as:

@@ -1,8 +1,8 @@
 """Torch-free helper processes that read headers for the server.
 
 A header can come from anyone and the libraries that read it are C: so a crash or an endless loop
-costs a helper process, never the server. Each helper is a process pool of one, so that one can be
-killed without the others. Knows nothing of HTTP.
+costs a helper process, never the server; time and memory of a helper are limited. Each helper is a
+process pool of one, so that one can be killed without the others. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from upscale.errors import Draining, ServerFault, UnreadableImage, UpscaleError
+from upscale.imaging.guard import HEADER_BYTES, limit_process
 from upscale.imaging.probe import Probe
 from upscale.imaging.probing import probe as probe_here
 
@@ -37,9 +38,9 @@ class PixelPool:
             self._idle.put_nowait(helper)
 
     async def probe(self, path: Path) -> Probe:
-        """`imaging.probing.probe` in a helper. Raises UnreadableImage, also after `seconds`.
+        """`imaging.probing.probe` in a helper.
 
-        Raises ServerFault if helpers die twice over the same file.
+        Raises UnreadableImage, also after `seconds` and if helpers die twice over the file.
         """
         helper = await self._idle.get()
         task = asyncio.ensure_future(helper.probe(path))
@@ -78,7 +79,9 @@ class _Helper:
                     self._drop()
         finally:
             self._busy = False
-        raise ServerFault("The process that reads image headers died twice over this file.")
+        raise UnreadableImage(
+            "The process that reads image headers died twice over this file: it is broken."
+        )
 
     def close(self) -> None:
         self._closed = True
@@ -148,6 +151,7 @@ def _probe_task(path: str) -> dict[str, Any]:
 
 def _prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    limit_process(HEADER_BYTES)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -37,6 +37,11 @@ def read_header(path: Path) -> Header:
             return _read(found, path, file, size)
     except UnreadableImage:
         raise
+    except MemoryError as fault:
+        raise UnreadableImage(
+            f"The header of the {NAMES[found]} needs more memory than it may take: it states an "
+            "enormous picture, or is broken."
+        ) from fault
     except Exception as fault:  # decoders raise whatever they stumble over
         raise broken(found, fault) from fault
 
@@ -46,6 +51,8 @@ def broken(found: str, fault: Exception | str) -> UnreadableImage:
     reason = str(fault).strip().split("\n")[-1].strip().rstrip(".")
     if not reason or "vips" in reason or reason.startswith("unable to"):
         reason = "its pixel data cannot be decoded"  # the library says less than that
+    if reason == "could not create decoder object":  # nor does Pillow say why not
+        reason = "its header makes no sense, or states a picture too large for the memory"
     return UnreadableImage(
         f"The image file begins like a {NAMES[found]} but is broken, cut off or of a rare kind: "
         f"{reason[:160]}. "

@@ -7,7 +7,8 @@ import time
 import psutil
 import pytest
 
-from upscale.errors import Draining, ServerFault, UnreadableImage
+from tests.imaging.samples import samples
+from upscale.errors import Draining, UnreadableImage
 from upscale.imaging.pool import PixelPool
 from upscale.imaging.probing import probe
 
@@ -89,7 +90,7 @@ def test_closing_ends_a_probe_at_work_and_refuses_new_ones(rgb_jpeg, tmp_path):
     assert time.monotonic() - began < 15
 
 
-def test_a_file_that_kills_two_helpers_is_a_server_fault(rgb_jpeg, monkeypatch):
+def test_a_file_that_kills_two_helpers_is_refused(rgb_jpeg, monkeypatch):
     from concurrent.futures.process import BrokenProcessPool
 
     from upscale.imaging import pool as module
@@ -101,9 +102,28 @@ def test_a_file_that_kills_two_helpers_is_a_server_fault(rgb_jpeg, monkeypatch):
         raise BrokenProcessPool
 
     monkeypatch.setattr(module._Helper, "_run", die)
-    with pytest.raises(ServerFault, match="twice"):
+    with pytest.raises(UnreadableImage, match="twice"):
         _run(lambda pool: pool.probe(rgb_jpeg))
     assert calls == [rgb_jpeg, rgb_jpeg]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no limit on memory here")
+def test_a_header_that_wants_too_much_memory_is_refused_and_its_helper_lives(rgb_jpeg, tmp_path):
+    # A still of 26 x 19 pixels that states a canvas for which libwebp wants 2 GB.
+    huge = tmp_path / "huge.webp"
+    data = bytearray(samples("webp")["animated"])
+    data[24:30] = b"\xfe\x3f\0" * 2
+    huge.write_bytes(data)
+
+    async def work(pool):
+        assert await pool.probe(rgb_jpeg) == probe(rgb_jpeg)
+        before = _children()
+        with pytest.raises(UnreadableImage, match="too large for the memory"):
+            await pool.probe(huge)
+        assert await pool.probe(rgb_jpeg) == probe(rgb_jpeg)
+        assert _children() == before
+
+    _run(work)
 
 
 def test_the_room_loads_without_torch():
