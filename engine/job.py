@@ -30,6 +30,7 @@ from upscale.engine.plan import PassPlan, Plan
 from upscale.engine.receipt import Progress, Receipt
 from upscale.errors import JobCancelled, OutputFault
 from upscale.imaging.decode import decode
+from upscale.imaging.guard import decode_bytes, memory_limit
 from upscale.imaging.limits import FORMATS
 from upscale.imaging.metadata import Metadata
 from upscale.imaging.picture import OutputSpec, Picture, Pixels
@@ -96,7 +97,10 @@ class _Job:
         self._report("decode")  # whoever limits its time begins to count
         # A profile that the result's format cannot hold is applied here, where all pixels are.
         srgb = self.plan.probe.channels not in FORMATS[self.plan.output.format].profiles
-        picture = decode(self.order.source, self.plan.probe, srgb=srgb)
+        probe = self.plan.probe
+        # No tile thread is there yet: one Job at a time runs in a process.
+        with memory_limit(decode_bytes(probe)):
+            picture = decode(self.order.source, probe, srgb=srgb)
         self.clock.lap("decode", since)
         self._report("load")
         since = time.perf_counter()

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from upscale.errors import ServerFault, UnreadableImage
+from upscale.errors import UnreadableImage
 from upscale.imaging import exif as exif_block
 from upscale.imaging import vips
 from upscale.imaging import xmp as xmp_packet
@@ -52,8 +52,9 @@ def decode(path: Path, probe: Probe, *, srgb: bool = False) -> Picture:
     try:
         colour, alpha, icc = _pixels(path, header, srgb=srgb, notes=notes)
     except MemoryError as fault:
-        raise ServerFault(
-            f"Not enough memory to decode {probe.width} x {probe.height} pixels."
+        raise UnreadableImage(
+            f"Decoding {probe.width} x {probe.height} pixels takes more memory than they should "
+            "need, or than there is."
         ) from fault
     except Exception as fault:  # decoders raise whatever they stumble over
         raise broken(probe.format, fault) from fault
