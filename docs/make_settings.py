@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -40,7 +41,7 @@ def _kind(annotation: Any) -> str:
         return ", ".join(str(value) for value in get_args(annotation))
     if isinstance(annotation, types.UnionType):
         return _kind(next(a for a in get_args(annotation) if a is not type(None)))
-    names = {str: "text", int: "whole number", float: "number", bool: "0 or 1", Path: "folder"}
+    names = {str: "text", int: "whole number", float: "number", Decimal: "number", bool: "0 or 1", Path: "folder"}
     return names[annotation]
 
 

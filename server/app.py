@@ -20,6 +20,7 @@ from upscale.server.fetch import Fetcher
 from upscale.server.media import MediaStore
 from upscale.server.services import Services, UpscaleEngine
 from upscale.server.spool import Spool
+from upscale.server.storage.choose import choose_storage
 from upscale.settings import Settings
 from upscale.weights.store import Store
 
@@ -38,8 +39,14 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
         pool=PixelPool(settings.pixel_workers),
         catalogue=load_catalogue(),
         store=Store(settings.weights_folder),
-        spool=Spool(settings.data_dir / "spool"),
-        media=MediaStore(settings.data_dir / "media", settings.media_ttl_seconds),
+        spool=Spool(
+            settings.data_dir / "spool",
+            max_bytes=settings.max_spool_bytes,
+            min_free_bytes=settings.min_free_bytes,
+        ),
+        media=MediaStore(
+            choose_storage(settings), settings.media_ttl_seconds, settings.media_quota_bytes
+        ),
         fetcher=Fetcher(settings),
     )
     app = FastAPI(

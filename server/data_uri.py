@@ -6,6 +6,7 @@ import binascii
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from upscale.errors import InvalidRequest
 from upscale.server.forms import ImagePart
@@ -14,10 +15,13 @@ from upscale.server.spool import private_file, storing
 # Anything longer before the comma is no header of a picture.
 _MAX_HEADER = 1024
 _PIECE = 1 << 20
+_MAX_BLANKS = 1 << 20
 
 _HEADER = re.compile(rb"\s*data:([^,]{0,1000}),", re.IGNORECASE)
-_SPACE = b" \t\r\n"
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_BLANK = b" \t\r\n"
+_BLANKS = re.compile(rb"[ \t\r\n]+")
+# Of the URL-safe alphabet; and of forms that read a plus as a blank.
+_ALPHABET = bytes.maketrans(b"-_ \t", b"+/++")
 
 
 def is_data_uri(text: bytes) -> bool:
@@ -32,8 +36,8 @@ def write_data_uri(part: ImagePart, target: Path) -> None:
         raise _broken("it must begin with 'data:image/…;base64,'")
     carry = b""
     with storing("the image"), private_file(target) as file:
-        for piece in _pieces(part, header.end()):
-            text = carry + piece.translate(_URL_SAFE, _SPACE)
+        for piece in _base64(_pieces(part, header.end())):
+            text = carry + piece
             whole = len(text) // 4 * 4
             # The last group, which may be padded, waits for what follows it.
             keep = whole if whole < len(text) else max(0, whole - 4)
@@ -42,6 +46,40 @@ def write_data_uri(part: ImagePart, target: Path) -> None:
             file.write(_decoded(text[:keep]))
             carry = text[keep:]
         file.write(_decoded(carry + b"=" * (-len(carry) % 4)))
+
+
+def _base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces without line breaks and escapes, in the usual alphabet."""
+    carry, first = b"", True
+    for piece in pieces:
+        text = carry + piece
+        cut = _settled(text)
+        if len(text) - cut > _MAX_BLANKS:
+            raise _broken("it has too many blanks")
+        carry, text = text[cut:], text[:cut]
+        if first:
+            text = text.lstrip(_BLANK)
+            first = not text
+        yield _cleaned(text)
+    yield _cleaned(carry.rstrip(_BLANK))
+
+
+def _settled(text: bytes) -> int:
+    """How much of `text` can be judged without what follows: blanks and cut escapes wait."""
+    cut = len(text.rstrip(_BLANK))
+    escape = text.rfind(b"%", max(0, len(text) - 2))
+    return cut if escape < 0 else len(text[:escape].rstrip(_BLANK))
+
+
+def _cleaned(text: bytes) -> bytes:
+    if b"%" in text:
+        text = unquote_to_bytes(text)
+    return _BLANKS.sub(_blank, text).translate(_ALPHABET)
+
+
+def _blank(run: re.Match[bytes]) -> bytes:
+    """Nothing for a line break and the blanks around it; other blanks were a plus each."""
+    return b"" if b"\n" in run[0] or b"\r" in run[0] else run[0]
 
 
 def _pieces(part: ImagePart, start: int) -> Iterator[bytes]:

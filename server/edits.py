@@ -27,18 +27,23 @@ from upscale.engine.scaling import scaled
 from upscale.errors import CheckpointError, JobCancelled, TooLarge
 from upscale.imaging.limits import check_input, check_output
 from upscale.imaging.probe import Probe
+from upscale.models.quote import PriceRule, make_quote
 from upscale.server.body import read_form
-from upscale.server.choosing import choose_network, find_named
+from upscale.server.choosing import Named, choose_network, find_named
 from upscale.server.forms import Form, ImagePart
 from upscale.server.parameters import Parameters, is_dry_run, read_model, read_parameters
 from upscale.server.replies import base64_reply, dry_run_reply, metadata, url_reply
 from upscale.server.services import Services, base_url, services
 from upscale.server.source import obtain, pick_image
+from upscale.server.spool import RequestFolder
 from upscale.settings import Settings
 from upscale.weights.store import Network
 
 log = logs.get("server")
 router = APIRouter()
+
+# Profiles, EXIF and XMP of a result, and the frame of its format.
+_METADATA_BYTES = 1 << 20
 
 
 @router.post("/openai/v1/images/edits", response_model=None)
@@ -47,19 +52,27 @@ async def edit_image(request: Request) -> Response:
     ours = services(request)
     dry_run = is_dry_run(request.query_params)
     with ours.spool.request_folder() as folder:
-        form = await read_form(request, folder, ours.settings.max_body_bytes, large=ours.large_body)
+        form = await read_form(request, folder, ours.settings.max_body_bytes)
         return await _while_connected(request, _answer(request, ours, form, folder, dry_run))
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One validated request. `factor` None: the network's own scale."""
+    """One validated request. `asked` is the factor that came with it, checked by the model's rule;
+    `networks` are those installed, `network` the one that runs it as far as can be told.
+    """
 
-    model: str
+    named: Named
+    networks: list[Network]
     network: Network
-    factor: Decimal | None
+    asked: Decimal | None
     parameters: Parameters
     image: ImagePart
+
+    @property
+    def model(self) -> str:
+        """The model's name in replies."""
+        return self.named.id
 
 
 def make_edit(form: Form, ours: Services, networks: list[Network]) -> Edit:
@@ -70,44 +83,58 @@ def make_edit(form: Form, ours: Services, networks: list[Network]) -> Edit:
     named = find_named(read_model(form), ours.catalogue, networks)
     parameters = read_parameters(form)
     rule = named.scale
-    factor = rule.default
+    asked = None
     if parameters.scale_factor is not None:
-        factor = rule.parse(parameters.scale_factor)
-    if rule.kind == "fixed":
-        factor = None
+        asked = rule.parse(parameters.scale_factor)
     image = pick_image(form)
+    factor = rule.default if asked is None else asked
     network = choose_network(named, networks, factor=factor, denoise=parameters.denoise)
-    return Edit(named.id, network, factor, parameters, image)
+    return Edit(named, networks, network, asked, parameters, image)
 
 
 async def _answer(
-    request: Request, ours: Services, form: Form, folder: Path, dry_run: bool
+    request: Request, ours: Services, form: Form, folder: RequestFolder, dry_run: bool
 ) -> Response:
     edit = make_edit(form, ours, await asyncio.to_thread(ours.store.networks))
     request.state.provider, request.state.model = "local", f"local/{edit.network.name}"
     with _blaming_the_model(edit.network):
         source, plan = await _plan(request, ours, edit, folder)
+    request.state.model = f"local/{plan.network.name}"
     wanted = edit.parameters
+    quote = make_quote(plan.width, plan.height, wanted.n, _local_price(ours.settings))
+    most = _most_bytes(plan)
     if dry_run:
-        return dry_run_reply(edit.model, wanted.n, plan)
-    target = folder / "result"
+        folder.check(most)
+        return dry_run_reply(edit.model, plan, quote)
+    target = folder.path / "result"
     order = JobOrder(request.state.request_id, source, target, plan)
-    with _blaming_the_model(edit.network):
-        receipt = await ours.engine.run(order)
-    log.info(
-        "edit done",
-        extra=logs.fields(
-            request=request.state.request_id,
-            network=edit.network.name,
-            size=f"{plan.width}x{plan.height}",
-            seconds=receipt.seconds.get("total"),
-        ),
-    )
-    about = metadata(edit.model, plan, receipt)
-    if wanted.response_format == "b64_json":
-        return base64_reply(target, wanted.n, plan, about)
-    name = await asyncio.to_thread(ours.media.adopt, target, plan.output.format)
+    with folder.ahead(most):
+        with _blaming_the_model(edit.network):
+            receipt = await ours.engine.run(order)
+        log.info(
+            "edit done",
+            extra=logs.fields(
+                request=request.state.request_id,
+                network=plan.network.name,
+                size=f"{plan.width}x{plan.height}",
+                seconds=receipt.seconds.get("total"),
+            ),
+        )
+        about = metadata(edit.model, plan, quote, receipt)
+        if wanted.response_format == "b64_json":
+            return base64_reply(target, wanted.n, plan, about)
+        name = await asyncio.to_thread(ours.media.adopt, target, plan.output.format)
     return url_reply(f"{base_url(request, ours.settings)}/media/{name}", wanted.n, plan, about)
+
+
+def _local_price(settings: Settings) -> PriceRule:
+    return PriceRule(settings.price_per_image, settings.price_per_megapixel)
+
+
+def _most_bytes(plan: Plan) -> int:
+    """More than any format makes of the result, in bytes: its pixels as they are, and metadata."""
+    output = plan.output
+    return output.width * output.height * output.channels * output.depth // 8 + _METADATA_BYTES
 
 
 @contextlib.contextmanager
@@ -121,20 +148,20 @@ def _blaming_the_model(network: Network) -> Iterator[None]:
         raise
 
 
-async def _plan(request: Request, ours: Services, edit: Edit, folder: Path) -> tuple[Path, Plan]:
+async def _plan(
+    request: Request, ours: Services, edit: Edit, folder: RequestFolder
+) -> tuple[Path, Plan]:
     """The image on this disk, and what will be done with it."""
     source = await obtain(
         edit.image,
-        folder / "image",
+        folder,
         media=ours.media,
         fetcher=ours.fetcher,
         own_url=base_url(request, ours.settings),
     )
     probe = await ours.pool.probe(source)
     check_input(probe, ours.settings.max_input_pixels)
-    factor = edit.factor
-    if factor is None:
-        factor = Decimal((await ours.engine.contract(edit.network)).scale)
+    network, factor = await _scaling(ours, edit, probe)
     _check_output(probe, factor, edit.parameters, ours.settings)
     wish = PlanRequest(
         scale_factor=factor,
@@ -144,7 +171,23 @@ async def _plan(request: Request, ours: Services, edit: Edit, folder: Path) -> t
         strip_metadata=edit.parameters.strip_metadata,
         seed=edit.parameters.seed,
     )
-    return source, await ours.engine.plan(probe, edit.network, wish)
+    return source, await ours.engine.plan(probe, network, wish)
+
+
+async def _scaling(ours: Services, edit: Edit, probe: Probe) -> tuple[Network, Decimal]:
+    """The factor for this picture, and the network that is best at it."""
+    rule, target = edit.named.scale, edit.parameters.target
+    if rule.kind == "fixed" or (edit.asked is None and rule.default is None and not target.wishes):
+        native = Decimal((await ours.engine.contract(edit.network)).scale)
+        target.check(probe.width, probe.height, native, "the model's own factor")
+        return edit.network, native
+    if not target.wishes:
+        factor = rule.default if edit.asked is None else edit.asked
+        assert factor is not None
+        return edit.network, factor
+    factor = target.factor(probe.width, probe.height, rule, edit.asked)
+    denoise = edit.parameters.denoise
+    return choose_network(edit.named, edit.networks, factor=factor, denoise=denoise), factor
 
 
 def _check_output(probe: Probe, factor: Decimal, wanted: Parameters, settings: Settings) -> None:

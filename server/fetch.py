@@ -40,20 +40,22 @@ class Fetcher:
         self._max_bytes = settings.max_body_bytes
         self._seconds = settings.fetch_timeout_seconds
         self._local_only = settings.local_only
-        hosts = settings.local_hosts.split(",")
-        self._local_hosts = {host.strip().lower().strip("[]") for host in hosts if host.strip()}
+        self._local_hosts = set(_hosts(settings.local_hosts))
+        self._fetch_hosts = _hosts(settings.fetch_hosts)
         self._resolver = resolver
         self._tls: ssl.SSLContext | None = None
 
-    async def fetch(self, url: str, target: Path) -> None:
-        """Fetch `url` into the new file `target`.
+    async def fetch(
+        self, url: str, target: Path, count: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Fetch `url` into the new file `target`; `count` is told of bytes before they are written.
 
         Raises InvalidRequest, naming `image`, for whatever keeps it from arriving; TooLarge when
         it passes the limit on bytes.
         """
         try:
             async with asyncio.timeout(self._seconds):
-                await self._follow(_parsed(url), target)
+                await self._follow(_parsed(url), target, count)
         except TimeoutError:
             raise _refused(f"it did not arrive within {self._seconds:g} seconds") from None
         except httpx.HTTPError as fault:
@@ -62,15 +64,17 @@ class Fetcher:
                 reason = "its host cannot be reached"
             raise _refused(reason) from fault
 
-    async def _follow(self, url: httpx.URL, target: Path) -> None:
+    async def _follow(self, url: httpx.URL, target: Path, count: Callable[[int], None]) -> None:
         for _ in range(_MAX_REDIRECTS + 1):
-            further = await self._one(url, target)
+            further = await self._one(url, target, count)
             if further is None:
                 return
             url = further
         raise _refused(f"it redirects more than {_MAX_REDIRECTS} times")
 
-    async def _one(self, url: httpx.URL, target: Path) -> httpx.URL | None:
+    async def _one(
+        self, url: httpx.URL, target: Path, count: Callable[[int], None]
+    ) -> httpx.URL | None:
         """One request; returns where it redirects to."""
         addresses = await self._addresses(url)
         async with httpx.AsyncClient(
@@ -81,15 +85,17 @@ class Fetcher:
             response = await _connect(client, url, addresses)
             try:
                 if response.has_redirect_location:
-                    return _parsed(str(url.join(response.headers["location"])))
+                    return _parsed(response.headers["location"], url)
                 if response.status_code != 200:
                     raise _refused(f"its server answered {response.status_code}")
-                await self._receive(response, target)
+                await self._receive(response, target, count)
             finally:
                 await response.aclose()
         return None
 
-    async def _receive(self, response: httpx.Response, target: Path) -> None:
+    async def _receive(
+        self, response: httpx.Response, target: Path, count: Callable[[int], None]
+    ) -> None:
         length, got = response.headers.get("content-length", ""), 0
         if length.isdecimal():
             self._check_size(int(length))
@@ -97,6 +103,7 @@ class Fetcher:
             async for piece in response.aiter_raw(1 << 16):
                 got += len(piece)
                 self._check_size(got)
+                count(len(piece))
                 file.write(piece)
 
     def _check_size(self, size: int) -> None:
@@ -113,6 +120,8 @@ class Fetcher:
             raise _refused(
                 "this server makes no outgoing connections (UPSCALE_LOCAL_ONLY); send the file"
             )
+        if not ours and self._fetch_hosts and not any(_covers(p, host) for p in self._fetch_hosts):
+            raise _refused("its host is not among those that this server fetches from")
         try:
             found = await self._resolver(host, url.port or _PORTS[url.scheme])
         except OSError as fault:
@@ -132,9 +141,18 @@ class Fetcher:
         return self._tls
 
 
-def _parsed(url: str) -> httpx.URL:
+def _hosts(text: str) -> list[str]:
+    hosts = (host.strip().lower().strip("[]") for host in text.split(","))
+    return [host for host in hosts if host]
+
+
+def _covers(pattern: str, host: str) -> bool:
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+
+def _parsed(url: str, base: httpx.URL | None = None) -> httpx.URL:
     try:
-        parsed = httpx.URL(url.strip())
+        parsed = httpx.URL(url.strip()) if base is None else base.join(url)
         host, port = parsed.raw_host, parsed.port
     except (httpx.InvalidURL, UnicodeError) as fault:
         raise _refused("it is not a valid URL") from fault

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from upscale.errors import InvalidRequest
 
+# Text kept in memory, in bytes: longer values of image fields go to a file, those of other fields
+# are cut (no parameter is as long).
+TEXT_BYTES = 1 << 16
+
 # `image`, `image[]`, `image[0]`, `image[url]`, `image_url`, `images[0][image_url]`, …
 _IMAGE_NAME = re.compile(r"(image|images|image_url)((\[[^\[\]]{0,40}\]){0,3})")
 _INDEX = re.compile(r"(image|images)\[\d+\]")

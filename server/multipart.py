@@ -13,12 +13,15 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 
 from upscale.errors import InvalidRequest
-from upscale.server.forms import Form, ImagePart, bytes_as_parts, is_image_name, is_single_byte
+from upscale.server.forms import (
+    TEXT_BYTES,
+    Form,
+    ImagePart,
+    bytes_as_parts,
+    is_image_name,
+    is_single_byte,
+)
 from upscale.server.spool import private_file, storing
-
-# Text kept in memory, in bytes: longer values of image fields go to a file, those of other fields
-# are cut (no parameter is as long).
-TEXT_BYTES = 1 << 16
 
 _MAX_PARTS = 1000
 _MAX_BYTE_PARTS = 100

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
+from starlette.datastructures import QueryParams
+
 from upscale.errors import InvalidParameter, InvalidRequest
 from upscale.imaging.limits import normalise_colour, normalise_format
 from upscale.server.forms import Form
+from upscale.server.target import Target
 
+# Sides and megapixels that can be asked for; what can be made is the limits' to say.
+_MAX_SIDE = 1 << 20
+_MAX_MEGAPIXELS = 1 << 20
 _MAX_SEED = 2**63 - 1
 _MAX_N = 10
 _MAX_DIGITS = 32
-_YES, _NO = ("true", "1"), ("false", "0")
+_YES, _NO = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
+_DRY_RUN = ("dryrun", "dry_run", "dry-run")
 
 
 @dataclass(frozen=True)
 class Parameters:
     """What was asked, apart from the picture. `scale_factor` is as it came, None where absent.
 
-    `quality` is 1 to 100, None for the format's default; `background` is #rrggbb;
-    `denoise` is 0 to 1, None where absent.
+    `target` holds the sizes that were asked for instead of it. `quality` is 1 to 100, None for the
+    format's default; `background` is #rrggbb; `denoise` is 0 to 1, None where absent.
     """
 
     model: str
     scale_factor: object | None
+    target: Target
     response_format: Literal["url", "b64_json"]
     output_format: str
     quality: int | None
@@ -59,6 +66,7 @@ def read_parameters(form: Form) -> Parameters:
     return Parameters(
         model=read_model(form),
         scale_factor=_single(form, "scale_factor"),
+        target=_read_target(form),
         response_format="b64_json" if response_format == "b64_json" else "url",
         output_format=normalise_format(str(_single(form, "output_format") or "png")),
         quality=None if compression is None else max(1, compression),
@@ -72,12 +80,29 @@ def read_parameters(form: Form) -> Parameters:
     )
 
 
-def is_dry_run(query: Mapping[str, str]) -> bool:
-    """Whether the query asks for a dry run. Raises InvalidParameter for an unclear wish."""
-    wish = query.get("dryRun", "").strip().lower()
-    if wish and wish not in (*_YES, *_NO):
-        raise InvalidParameter("dryRun", wish, "true or false")
-    return wish in _YES
+def is_dry_run(query: QueryParams) -> bool:
+    """Whether the query asks for a dry run, in any spelling. Raises InvalidParameter where that
+    cannot be told.
+    """
+    wishes = [v.strip().lower() for k, v in query.multi_items() if k.strip().lower() in _DRY_RUN]
+    for wish in wishes:
+        if wish and wish not in (*_YES, *_NO):
+            raise InvalidParameter("dryRun", wish, "true or false")
+    # One yes is enough: a run that nobody asked for could cost something.
+    return any(wish in _YES for wish in wishes)
+
+
+def _read_target(form: Form) -> Target:
+    megapixels: Decimal | None = None
+    if _single(form, "target_megapixels") is not None:
+        megapixels = _number(form, "target_megapixels", 0, _MAX_MEGAPIXELS)
+        if not megapixels:
+            raise InvalidParameter("target_megapixels", megapixels, "a number above 0")
+    return Target(
+        width=_integer(form, "target_width", 1, _MAX_SIDE),
+        height=_integer(form, "target_height", 1, _MAX_SIDE),
+        megapixels=megapixels,
+    )
 
 
 def _single(form: Form, name: str) -> object | None:

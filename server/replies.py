@@ -13,19 +13,20 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from upscale.engine.plan import Plan
 from upscale.engine.receipt import Receipt
+from upscale.models.quote import Quote
 
 # Divisible by three, so that pieces of base64 join without padding.
 _PIECE = 3 << 16
 
 
-def metadata(model: str, plan: Plan, receipt: Receipt) -> dict[str, Any]:
+def metadata(model: str, plan: Plan, quote: Quote, receipt: Receipt) -> dict[str, Any]:
     """Who did it, what it cost (USD), and the receipt."""
     return {
         "model": model,
         "executed_model": f"local/{plan.network.name}",
         "provider": "local",
         "provider_name": "Local",
-        "cost": 0.0,
+        "cost": quote.cost,
         "cost_currency": "USD",
         "receipt": receipt.to_json(),
     }
@@ -51,24 +52,16 @@ def base64_reply(result: Path, n: int, plan: Plan, about: dict[str, Any]) -> Res
     )
 
 
-def dry_run_reply(model: str, n: int, plan: Plan) -> Response:
-    """What a run would cost, which is nothing here, and the plan of it."""
-    component = {
-        "type": "output",
-        "metric": "image",
-        "quantity": n,
-        "billable_quantity": n,
-        "unit_price": 0.0,
-        "total_cost": 0,
-    }
+def dry_run_reply(model: str, plan: Plan, quote: Quote) -> Response:
+    """What a run would cost, and the plan of it."""
     return JSONResponse(
         {
             "estimated": True,
             "model": model,
             "provider": "local",
-            "total_cost_micros": 0,
+            "total_cost_micros": quote.micros,
             "currency": "USD",
-            "components": [component],
+            "components": [component.to_json() for component in quote.components],
             "plan": _shown(plan),
         }
     )

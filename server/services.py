@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from upscale.models.catalogue import Catalogue
 from upscale.models.contract import Contract
 from upscale.server.fetch import Fetcher
 from upscale.server.media import MediaStore
+from upscale.server.proxies import caller_base
 from upscale.server.spool import Spool
 from upscale.settings import Settings
 from upscale.weights.store import Network, Store
@@ -55,7 +55,7 @@ class UpscaleEngine(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """One of each, made when the server starts. Who holds `large_body` may parse one."""
+    """One of each, made when the server starts."""
 
     settings: Settings
     engine: UpscaleEngine
@@ -65,7 +65,6 @@ class Services:
     spool: Spool
     media: MediaStore
     fetcher: Fetcher
-    large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 def services(request: Request) -> Services:
@@ -77,4 +76,4 @@ def services(request: Request) -> Services:
 
 def base_url(request: Request, settings: Settings) -> str:
     """The address under which callers reach this server, without a slash at its end."""
-    return (settings.public_url or str(request.base_url)).rstrip("/")
+    return (settings.public_url or caller_base(request, settings.trusted_proxies)).rstrip("/")

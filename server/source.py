@@ -14,7 +14,7 @@ from upscale.server.data_uri import is_data_uri, write_data_uri
 from upscale.server.fetch import Fetcher
 from upscale.server.forms import NODE_CURE, Form, ImagePart, bytes_as_parts, is_single_byte
 from upscale.server.media import MediaStore, linked_name
-from upscale.server.spool import private_file, storing
+from upscale.server.spool import RequestFolder, private_file, storing
 
 _MAX_URL = 8192
 
@@ -50,12 +50,13 @@ def pick_image(form: Form) -> ImagePart:
 
 
 async def obtain(
-    part: ImagePart, target: Path, *, media: MediaStore, fetcher: Fetcher, own_url: str
+    part: ImagePart, folder: RequestFolder, *, media: MediaStore, fetcher: Fetcher, own_url: str
 ) -> Path:
-    """The image as a file: where it was spooled, or `target`, which must not exist yet.
+    """The image as a file: where it was spooled, or a new one in `folder`.
 
     `own_url` is the address under which this server was asked. Raises InvalidRequest.
     """
+    target = folder.path / "image"
     if part.is_file or _is_picture(part):
         if part.path is not None:
             return part.path
@@ -63,18 +64,20 @@ async def obtain(
             file.write(part.data)
         return target
     if is_data_uri(part.data):
+        folder.take(part.size // 4 * 3 + 3)
         await asyncio.to_thread(write_data_uri, part, target)
+        if part.path is not None:
+            part.path.unlink()
+            folder.give_back(part.size)
         return target
     url = part.data.decode("utf-8", "replace").strip()
     name = linked_name(url)
     if name is not None:
-        own = media.find(name)
-        if own is not None:
-            await asyncio.to_thread(_link, own, target)
+        if await asyncio.to_thread(media.copy, name, target):
             return target
         if url.startswith(own_url.rstrip("/") + "/"):
             raise InvalidRequest("The media link in 'image' has expired.", field="image")
-    await fetcher.fetch(url, target)
+    await fetcher.fetch(url, target, folder.take)
     return target
 
 

@@ -1,7 +1,8 @@
 """Where uploads and results lie while a request is at work: a private folder for each request.
 
 Every server process has a locked folder of its own; what a dead process left behind is removed
-when the next one starts.
+when the next one starts. What requests write is counted, so that all of them together stay within
+a limit and leave some of the disk free.
 """
 
 from __future__ import annotations
@@ -12,23 +13,33 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from upscale import logs
-from upscale.errors import OutputFault
+from upscale.errors import OutputFault, SpoolFull, TooLarge
 
 log = logs.get("server")
 
 _SWEEP_SECONDS = 5.0
+_RETRY_SECONDS = 10
 
 
 class Spool:
-    """The folder `folder`, shared by server processes of one user."""
+    """The folder `folder`, shared by server processes of one user.
 
-    def __init__(self, folder: Path) -> None:
+    Requests of this process hold at most `max_bytes` in it, and take none of the last
+    `min_free_bytes` of the disk.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int = 1 << 62, min_free_bytes: int = 0) -> None:
         self._folder = folder
+        self._max_bytes, self._min_free_bytes = max_bytes, min_free_bytes
+        self._held = self._ahead = 0
+        self._counting = threading.Lock()
         self._own: Path | None = None
         self._lock: BinaryIO | None = None
         self._stale: list[Path] = []
@@ -54,19 +65,57 @@ class Spool:
             self._lock.close()
         self._own = self._lock = None
 
+    @property
+    def held(self) -> int:
+        """Bytes that the requests at work have taken."""
+        return self._held
+
     @contextlib.contextmanager
-    def request_folder(self) -> Iterator[Path]:
+    def request_folder(self) -> Iterator[RequestFolder]:
         """A private folder that is gone, with all that is in it, when the context ends."""
         if self._own is None:
             raise RuntimeError("the spool is not open")
         with storing("a request"):
-            folder = Path(tempfile.mkdtemp(dir=self._own))
+            folder = RequestFolder(self, Path(tempfile.mkdtemp(dir=self._own)))
         try:
             yield folder
         finally:
-            if not _removed(folder):
-                log.info("request folder stays for now", extra=logs.fields(folder=folder.name))
-                self._stale.append(folder)
+            if not _removed(folder.path):
+                log.info("request folder stays for now", extra=logs.fields(folder=folder.path.name))
+                self._stale.append(folder.path)
+            folder.give_back(folder.held)
+
+    def check(self, size: int, held: int = 0) -> None:
+        """Raise what stands against `size` bytes more for a request that holds `held`.
+
+        TooLarge where they would not fit an empty spool, SpoolFull where others are in the way,
+        OutputFault where the disk is too full.
+        """
+        if held + size > self._max_bytes:
+            raise TooLarge(
+                "What this request needs on the server's disk",
+                got=held + size,
+                limit=self._max_bytes,
+                unit="bytes",
+                advice="Send a smaller file, or raise UPSCALE_MAX_SPOOL_BYTES on the server.",
+                field=None,
+            )
+        if self._held + size > self._max_bytes:
+            raise SpoolFull(
+                "The server's folder for uploads and results is full of other requests. "
+                "Try again later.",
+                retry_after=_RETRY_SECONDS,
+            )
+        with storing("a request"):
+            free = shutil.disk_usage(self._folder).free
+        if size and free - self._ahead - size < self._min_free_bytes:
+            raise OutputFault("Cannot store what this request needs: the disk is nearly full.")
+
+    def count(self, size: int, ahead: int = 0) -> None:
+        """Add to what is held, and to what of it is not written yet."""
+        with self._counting:
+            self._held += size
+            self._ahead += ahead
 
     def sweep(self) -> None:
         """Try again to remove what could not be removed when its request ended."""
@@ -80,6 +129,43 @@ class Spool:
             await asyncio.sleep(_SWEEP_SECONDS)
             if self._stale:
                 await asyncio.to_thread(self.sweep)
+
+
+@dataclass
+class RequestFolder:
+    """The folder of one request; `held` counts the bytes that it has taken. Any thread may."""
+
+    spool: Spool
+    path: Path
+    held: int = 0
+
+    def check(self, size: int) -> None:
+        """Raise what `take` would raise, and take nothing."""
+        self.spool.check(size, self.held)
+
+    def take(self, size: int) -> None:
+        """Count `size` bytes that are about to be written. Raises what `Spool.check` raises."""
+        self.check(size)
+        self.spool.count(size)
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        """The inverse of `take`, for files that are removed before the request ends."""
+        self.spool.count(-size)
+        self.held -= size
+
+    @contextlib.contextmanager
+    def ahead(self, size: int) -> Iterator[None]:
+        """Take `size` bytes for files that grow within the context; the caller takes for good
+        what of them stays. Raises what `take` raises.
+        """
+        self.take(size)
+        self.spool.count(0, ahead=size)
+        try:
+            yield
+        finally:
+            self.spool.count(0, ahead=-size)
+            self.give_back(size)
 
 
 def private_folder(folder: Path) -> None:

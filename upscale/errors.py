@@ -12,12 +12,14 @@
     ├── ModelNotFound                404    MODEL_NOT_FOUND          invalid_request_error
     ├── ModelDisabled                404    MODEL_DISABLED           invalid_request_error
     ├── RateLimited                  429    RATE_LIMITED             rate_limit_error
-    │   └── QueueFull                429    (the line in front of a device is full)
+    │   ├── QueueFull                429    (the line in front of a device is full)
+    │   └── SpoolFull                429    (uploads and results at work fill their folder)
     ├── JobCancelled                 499    REQUEST_CANCELLED        invalid_request_error
     └── ServerFault                  500    INTERNAL_ERROR           server_error
         ├── WorkerDied               500    (a device worker died twice on the same Job)
         ├── OutOfMemory              500    (even the smallest tile does not fit)
         ├── OutputFault              500    (the disk is full, the folder read-only)
+        ├── MediaFull                507    (the result does not fit the quota of media)
         ├── PullFault                502    (a file of weights does not arrive, or another one does)
         └── Draining                 503    (the server is shutting down)
 
@@ -181,6 +183,10 @@ class QueueFull(RateLimited):
     """The queue in front of a device holds as many Jobs as it may."""
 
 
+class SpoolFull(RateLimited):
+    """What the requests at work have written fills the folder that is meant for it."""
+
+
 class JobCancelled(UpscaleError):
     """The caller went away or asked to stop."""
 
@@ -191,37 +197,56 @@ class JobCancelled(UpscaleError):
 
 
 class ServerFault(UpscaleError):
-    """Something of ours failed; the request itself may be fine."""
+    """Something of ours failed; the request itself may be fine, but would fail again at once.
+
+    An SDK would otherwise run a failed upscale three times.
+    """
+
+    retry: ClassVar[bool | None] = False
 
 
 class WorkerDied(ServerFault):
     """The process that owns the device died while it ran this Job, twice."""
 
-    retry = False
-
 
 class OutOfMemory(ServerFault):
     """Even the smallest tile does not fit the device's memory."""
-
-    retry = False
 
 
 class OutputFault(ServerFault):
     """The result cannot be written: disk full, folder read-only."""
 
-    retry = False
+
+class MediaFull(ServerFault):
+    """The result does not fit beside those that may not give way; both in bytes."""
+
+    status = 507
+
+    def __init__(self, *, size: int, quota: int) -> None:
+        if size > quota:
+            cure = "Ask for a smaller one"
+        else:
+            cure = "Try again when younger results have had their minute"
+        super().__init__(
+            f"The result ({size:,} bytes) does not fit the server's space for results "
+            f"({quota:,} bytes, UPSCALE_MEDIA_QUOTA_BYTES). {cure}, or for "
+            "response_format=b64_json, which is not stored."
+        )
+        self.size, self.quota = size, quota
 
 
 class PullFault(ServerFault):
     """A file of weights does not arrive: offline, refused, broken off, not what was asked for."""
 
     status = 502
+    retry = None
 
 
 class Draining(ServerFault):
     """The server is shutting down and takes no new work."""
 
     status = 503
+    retry = None
 
 
 def _tree(root: type[UpscaleError]) -> dict[str, type[UpscaleError]]:

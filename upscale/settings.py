@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -31,6 +33,11 @@ class Settings(BaseSettings):
     )
     public_url: str = Field(
         "", description="Base URL in media links; empty takes the address that the caller used."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses and CIDRs, comma-separated, of proxies whose X-Forwarded-Proto, "
+        "-Host and -Prefix say under which address the caller used; others' are ignored.",
     )
 
     data_dir: Path = Field(
@@ -122,6 +129,33 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         256 << 20, ge=1024, description="Largest request body or fetched picture, in bytes."
     )
+    max_spool_bytes: int = Field(
+        16 << 30,
+        ge=1024,
+        description="What the requests at work may hold on the disk of the data folder (uploads "
+        "and results in the making), in bytes, for a server process.",
+    )
+    min_free_bytes: int = Field(
+        256 << 20,
+        ge=0,
+        description="Bytes of that disk that stay free: what would need them is refused before "
+        "work.",
+    )
+
+    price_per_image: Decimal = Field(
+        Decimal(0), ge=0, description="Price of a local result, in USD; `cost` in replies."
+    )
+    price_per_megapixel: Decimal = Field(
+        Decimal(0),
+        ge=0,
+        description="Price of a million pixels of a local result, in USD; added to the price per "
+        "image.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins of web pages that may call the server from a browser, "
+        "comma-separated; `*` for all.",
+    )
 
     queue_limit: int = Field(
         16, ge=1, description="Jobs that may wait for a device before a 429 is answered."
@@ -140,8 +174,27 @@ class Settings(BaseSettings):
     )
 
     media_ttl_seconds: int = Field(3600, ge=1, description="Life time of media links, in seconds.")
+    media_quota_bytes: int = Field(
+        20 << 30,
+        ge=0,
+        description="Bytes that results behind links may take together; the oldest give way to "
+        "new ones. 0: no limit.",
+    )
+    s3_bucket: str = Field(
+        "",
+        description="Bucket for results instead of the data folder (needs the extra `s3`); "
+        "credentials are found as AWS's tools find theirs.",
+    )
+    s3_prefix: str = Field("upscale/", description="Begins the keys of results in the bucket.")
+    s3_endpoint: str = Field("", description="URL of the S3-compatible service; empty: AWS's own.")
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
     fetch_timeout_seconds: float = Field(
         30.0, gt=0, description="Time for fetching an image URL, in seconds."
+    )
+    fetch_hosts: str = Field(
+        "",
+        description="The only hosts that image URLs may name, comma-separated, besides those of "
+        "local_hosts; `*.example.com` takes all below. Empty: any with public addresses.",
     )
     local_only: bool = Field(
         False, description="No outgoing connection at all, except to the hosts of local_hosts."
@@ -158,6 +211,13 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         "text", description="Log lines for people (text) or for machines (json)."
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            ipaddress.ip_network(part, strict=False)
+        return text
 
     @property
     def weights_folder(self) -> Path:

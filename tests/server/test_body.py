@@ -1,75 +1,155 @@
-"""Bodies that have to be in memory as a whole."""
+"""JSON and urlencoded bodies: however they are cut, the form is the same; long texts go to disk."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
+import json
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
-from typing import IO
+from urllib.parse import urlencode
 
 import pytest
-from starlette.requests import Request
-from starlette.types import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from upscale.server import body
-from upscale.server.forms import Form
-
-
-def _request(content: bytes, kind: str = "application/json") -> Request:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": content}
-
-    headers = [(b"content-type", kind.encode())]
-    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
+from upscale.errors import InvalidRequest
+from upscale.server import json_reader, urlencoded
+from upscale.server.body import Reader
+from upscale.server.forms import TEXT_BYTES, Form
+from upscale.server.json_reader import JsonReader
+from upscale.server.urlencoded import UrlencodedReader
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded"])
-def test_large_bodies_are_parsed_one_at_a_time_and_small_ones_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+def read(make: Callable[[Path], Reader], pieces: list[bytes], folder: Path) -> Form:
+    with closing(make(folder)) as reader:
+        for piece in pieces:
+            reader.feed(piece)
+        return reader.finish()
+
+
+def cut(body: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({0, *(place % (len(body) + 1) for place in cuts), len(body)})
+    return [body[a:b] for a, b in pairwise(places)]
+
+
+def images(form: Form) -> list[bytes]:
+    return [part.path.read_bytes() if part.path else part.data for part in form.images]
+
+
+# What counts as long in tests with made-up texts, in bytes.
+SHORT = 24
+
+texts = st.lists(
+    st.one_of(st.text(max_size=6), st.sampled_from(['a"', "\\", "é\n/", "😀", "AB+/"])), max_size=30
+).map("".join)
+cuts = st.lists(st.integers(0, 2000), max_size=10)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(texts, max_size=3), st.text(max_size=3), st.booleans(), cuts)
+def test_any_chunking_of_json_gives_what_was_sent(
+    strings: list[str], model: str, ascii_only: bool, places: list[int]
 ) -> None:
-    met: list[bool] = []
-
-    def reader(barrier: threading.Barrier, seconds: float) -> None:
-        def read(content: IO[bytes], folder: Path) -> Form:
-            try:
-                barrier.wait(seconds)
-                met.append(True)
-            except threading.BrokenBarrierError:
-                met.append(False)
-            return Form()
-
-        monkeypatch.setattr(body, "_read_json", read)
-        monkeypatch.setattr(body, "_read_urlencoded", read)
-
-    async def two(size: int) -> None:
-        large = asyncio.Lock()
-        each = (
-            body.read_form(_request(bytes(size), kind), tmp_path, 1 << 20, large=large)
-            for _ in range(2)
-        )
-        await asyncio.gather(*each)
-
-    monkeypatch.setattr(body, "_LARGE_BYTES", 1000)
-    reader(threading.Barrier(2), 0.3)
-    asyncio.run(two(1001))
-    reader(threading.Barrier(2), 10)
-    asyncio.run(two(1000))
-    assert met == [False, False, True, True]
+    sent = {"model": model, "images": [{"image_url": s} for s in strings], "scale_factor": 2.3}
+    body = json.dumps(sent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    # What JSON escapes as two surrogates is one character; alone they are none that UTF-8 has.
+    expected = [s.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for s in strings]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_reader, "TEXT_BYTES", SHORT)
+        form = read(JsonReader, cut(body, places), Path(folder))
+        assert form.fields == {"model": [model], "scale_factor": [Decimal("2.3")]}
+        got = [_joined(image) for image in images(form)]
+        assert got == expected
 
 
-def test_a_large_body_waits_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "_LARGE_BYTES", 1000)
-    seen: list[object] = []
+def _joined(image: bytes) -> str:
+    """A long text's surrogates come as three bytes each."""
+    text = image.decode("utf-8", "surrogatepass")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
-    def read(content: IO[bytes], folder: Path) -> Form:
-        seen.append(vars(content)["_rolled"])
-        return body_read(content, folder)
 
-    body_read = body._read_json
-    monkeypatch.setattr(body, "_read_json", read)
-    text = b'{"model": "a", "prompt": "' + b"x" * 100_000 + b'"}'
-    form = asyncio.run(body.read_form(_request(text), tmp_path, 1 << 20, large=asyncio.Lock()))
-    assert seen == [True]
-    assert form.fields["model"] == ["a"]
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["model", "n", "image", "image[]", "ü"]), texts), max_size=4
+    ),
+    cuts,
+)
+def test_any_chunking_of_a_form_gives_what_was_sent(
+    pairs: list[tuple[str, str]], places: list[int]
+) -> None:
+    body = urlencode([(n, v.encode("utf-8", "surrogatepass")) for n, v in pairs]).encode()
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(urlencoded, "TEXT_BYTES", SHORT)
+        form = read(UrlencodedReader, cut(body, places), Path(folder))
+        sent = [(n, v.encode("utf-8", "surrogatepass")) for n, v in pairs]
+        assert images(form) == [value for name, value in sent if name.startswith("image")]
+        fields: dict[str, list[object]] = {}
+        for name, value in sent:
+            if not name.startswith("image"):
+                shown = value[:SHORT].decode("utf-8", "replace")
+                fields.setdefault(name, []).append(shown)
+        assert form.fields == fields
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300), cuts)
+def test_rubbish_in_json_is_refused_as_a_request(body: bytes, places: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(InvalidRequest):
+        read(JsonReader, cut(body, places), Path(folder))
+
+
+def test_a_long_image_lies_on_the_disk_and_nobody_else_reads_it(tmp_path: Path) -> None:
+    body = json.dumps({"prompt": "x" * 100_000, "image": "data:" + "A" * 300_000}).encode()
+    form = read(JsonReader, [body], tmp_path)
+    [part] = form.images
+    assert part.path is not None
+    assert part.path.stat().st_mode & 0o077 == 0
+    assert (part.size, len(part.data)) == (300_005, TEXT_BYTES)
     # Nothing that long is of use, and it would stay in memory while the request waits.
-    assert form.fields["prompt"] == ["x" * body.TEXT_BYTES]
+    assert form.fields["prompt"] == ["x" * TEXT_BYTES]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"image": [' + "137," * 400_000 + "1]}",
+        '{"image": {"type": "Buffer", "data": [137, 80]}}',
+        '{"image": {"0": 137, "1": 80}}',
+    ],
+)
+def test_bytes_in_json_get_their_cure_and_stop_being_read(tmp_path: Path, body: str) -> None:
+    with pytest.raises(InvalidRequest, match="toFile"):
+        read(JsonReader, [body.encode()], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ('{"a": ' + "1" * (2 << 20) + "}", "1 MiB"),
+        ('["' + '","'.join(["x" * 70_000] * 120) + '"]', "long strings"),
+        ('{"image": "' + "x" * 70_000 + "\\u12", "within a string"),
+        ('{"image": "' + "x" * 70_000 + '\\u12"}', "escape"),
+    ],
+)
+def test_json_without_measure_is_refused(tmp_path: Path, body: str, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        read(JsonReader, [body.encode()], tmp_path)
+
+
+def test_an_array_of_bytes_in_a_form_is_refused_early(tmp_path: Path) -> None:
+    body = urlencode({f"image[{i}]": i % 256 for i in range(200)}).encode()
+    with (
+        closing(UrlencodedReader(tmp_path)) as reader,
+        pytest.raises(InvalidRequest, match="toFile"),
+    ):
+        reader.feed(body)
+
+
+@pytest.mark.parametrize("body", [b"a&" * 1001, b"x" * 2000])
+def test_forms_without_measure_are_refused(tmp_path: Path, body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        read(UrlencodedReader, [body], tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.fake import FakeEngine
-from upscale.errors import OutputFault
+from upscale.errors import OutputFault, SpoolFull, TooLarge
 from upscale.server.app import create_app
 from upscale.server.spool import Spool, private_file, private_folder, storing
 from upscale.settings import Settings
@@ -20,11 +20,11 @@ def test_a_request_folder_is_private_and_ends_with_the_request(tmp_path: Path) -
     spool = Spool(tmp_path / "spool")
     spool.open()
     with spool.request_folder() as folder:
-        with private_file(folder / "a") as file:
+        with private_file(folder.path / "a") as file:
             file.write(b"x")
-        assert (folder / "a").stat().st_mode & 0o777 == 0o600
-        assert folder.stat().st_mode & 0o777 == 0o700
-    assert not folder.exists()
+        assert (folder.path / "a").stat().st_mode & 0o777 == 0o600
+        assert folder.path.stat().st_mode & 0o777 == 0o700
+    assert not folder.path.exists()
     spool.close()
     assert list((tmp_path / "spool").iterdir()) == []
 
@@ -39,8 +39,44 @@ def test_what_the_dead_left_is_removed_and_what_the_living_use_is_not(tmp_path: 
     assert not dead.exists()
     with living.request_folder() as folder:
         Spool(tmp_path / "spool").open()
-        assert folder.exists()
+        assert folder.path.exists()
     living.close()
+
+
+def test_requests_together_stay_within_the_limit_and_give_back_what_they_took(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=1000)
+    spool.open()
+    with spool.request_folder() as one:
+        with pytest.raises(TooLarge, match="UPSCALE_MAX_SPOOL_BYTES"):
+            one.take(1001)
+        one.take(600)
+        with spool.request_folder() as other:
+            with pytest.raises(SpoolFull) as full:
+                other.take(500)
+            assert full.value.retry_after <= 60
+            with other.ahead(400), pytest.raises(SpoolFull):
+                one.take(1)
+            one.take(400)
+        one.give_back(900)
+        assert spool.held == 100
+    assert spool.held == 0
+    spool.close()
+
+
+def test_the_last_of_the_disk_stays_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    spool = Spool(tmp_path / "spool", min_free_bytes=300)
+    spool.open()
+    with spool.request_folder() as folder:
+        folder.take(700)
+        with pytest.raises(OutputFault, match="nearly full"):
+            folder.take(701)
+        with folder.ahead(500), pytest.raises(OutputFault):
+            folder.take(201)
+    spool.close()
 
 
 def test_a_full_disk_is_our_fault_and_says_so(tmp_path: Path) -> None:
@@ -73,7 +109,7 @@ def test_a_folder_that_a_cancelled_job_kept_is_removed_a_little_later(
                 pass
             assert left.is_set()
             async with asyncio.timeout(5):
-                while folder.exists():
+                while folder.path.exists():
                     await asyncio.sleep(0.01)
 
     monkeypatch.setattr("upscale.server.spool._SWEEP_SECONDS", 0.01, raising=False)
