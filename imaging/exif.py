@@ -100,6 +100,7 @@ def sized(exif: bytes, width: int, height: int) -> bytes:
         for entry in list(tiff.entries(first)):
             if entry.tag == _EXIF_IFD and entry.code:
                 tiff.state(entry.value, {_PIXEL_WIDTH: width, _PIXEL_HEIGHT: height})
+                break  # a block may list it by the thousand
     except (ValueError, struct.error):
         pass  # a directory that points nowhere states no size
     return PREFIX + bytes(tiff.data)
@@ -121,8 +122,9 @@ def _drop_thumbnail(tiff: _Tiff, ifd: int) -> None:
         entries = list(tiff.entries(ifd))
     except ValueError:
         return
-    starts = [e.value for e in entries if e.tag in _THUMB_OFFSETS and e.code]
-    lengths = [e.value for e in entries if e.tag in _THUMB_LENGTHS and e.code]
+    # One of each kind at most, however many a broken block lists.
+    starts = [e.value for e in entries if e.tag in _THUMB_OFFSETS and e.code][:2]
+    lengths = [e.value for e in entries if e.tag in _THUMB_LENGTHS and e.code][:2]
     end = min(tiff.end(ifd) + 4, len(tiff.data))
     tiff.data[ifd:end] = bytes(end - ifd)
     for start, length in zip(starts, lengths, strict=False):

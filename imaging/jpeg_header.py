@@ -6,6 +6,7 @@ frame is an error. Knows the container only (ITU-T T.81 annex B; JFIF; Exif; ICC
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import re
 import struct
@@ -27,14 +28,28 @@ _APP0, _APP1, _APP2, _APP13, _APP14, _COM, _SOS, _EOI = (
     *(0xE0, 0xE1, 0xE2, 0xED, 0xEE),
     *(0xFE, 0xDA, 0xD9),
 )
+# Segments in front of the pixels. Full ones would make 256 MB; a picture has about a dozen, one
+# with a profile and a map of depths some hundred.
+_MOST_SEGMENTS = 4096
+# What some writers pad segments with, all of it together.
+_MOST_STRAY = 1 << 20
+_MOST_TEXT = 1 << 20
+# libvips has the same bound; each scan may cost as much as the first.
+_MOST_SCANS = 100
 # In entropy-coded data a marker is FF and anything but a stuffed zero, a restart or a fill byte.
+_SCAN = re.compile(rb"\xff\xda")
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+class Endless(ValueError):
+    """It goes on beyond all measure: no other reader is to try."""
 
 
 @dataclass
 class JpegHeader:
     """What the markers say. `components` are 1, 3 or 4; `pixels` lists the parts of the file that
-    decoding needs, as offset and size; `ended` tells that the end marker is there.
+    decoding needs, as offset and size; `ended` tells that the end marker is there; `stray` counts
+    bytes between segments.
     """
 
     width: int = 0
@@ -50,17 +65,21 @@ class JpegHeader:
     notes: list[str] = field(default_factory=list)
     pixels: list[tuple[int, int]] = field(default_factory=list)
     ended: bool = False
+    stray: int = 0
 
 
 def read_jpeg_header(file: BinaryIO) -> JpegHeader:
-    """Read `file`. Raises ValueError, with a phrase, if it is broken or of a kind that is rare."""
+    """Read `file`. Raises ValueError, with a phrase, if it is broken or of a kind that is rare;
+    Endless if reading it would take too long."""
     header = JpegHeader()
     profile: dict[int, bytes] = {}
     file.seek(0)
     header.pixels.append((0, 2))
     file.seek(2)
-    while True:
-        at = _next_marker(file)
+    for count in itertools.count():
+        if count > _MOST_SEGMENTS:
+            raise Endless(f"it has more than {_MOST_SEGMENTS} segments before its pixels")
+        at = _next_marker(file, header)
         marker, body = _segment(file)
         if marker == _EOI:
             raise ValueError("it ends before any pixels")
@@ -80,24 +99,27 @@ def read_jpeg_header(file: BinaryIO) -> JpegHeader:
     return header
 
 
-def _next_marker(file: BinaryIO) -> int:
-    """Stand behind a marker's FF; returns where it lies. Passes over stray bytes, as libjpeg does.
-
-    Some writers pad segments; what is passed over is bounded, so that no megabytes are searched.
-    """
-    for _ in range(1 << 16):
+def _next_marker(file: BinaryIO, header: JpegHeader) -> int:
+    """Stand behind a marker's FF; returns where it lies. Passes over stray bytes, as libjpeg."""
+    while True:
         byte = file.read(1)
         if not byte:
             raise ValueError("it ends in the middle")
-        if byte != b"\xff":
-            continue
-        kind = file.read(1)
-        while kind == b"\xff":  # fill bytes
+        if byte == b"\xff":
             kind = file.read(1)
-        if kind and kind != b"\0":
-            file.seek(-1, 1)
-            return file.tell() - 1
-    raise ValueError("it holds something else than markers")
+            while kind == b"\xff":  # fill bytes
+                kind = file.read(1)
+                _count_stray(header)
+            if kind and kind != b"\0":
+                file.seek(-1, 1)
+                return file.tell() - 1
+        _count_stray(header)
+
+
+def _count_stray(header: JpegHeader) -> None:
+    header.stray += 1
+    if header.stray > _MOST_STRAY:
+        raise Endless(f"more than {_MOST_STRAY >> 20} MB of it are no segments")
 
 
 def _segment(file: BinaryIO) -> tuple[int, bytes]:
@@ -146,7 +168,9 @@ def _take(header: JpegHeader, profile: dict[int, bytes], marker: int, body: byte
         elif marker == _COM:
             _comment(header, body)
     except (ValueError, IndexError, struct.error) as fault:
-        header.notes.append(f"A part of the JPEG's metadata was left out: {fault}.")
+        note = f"A part of the JPEG's metadata was left out: {fault}."
+        if note not in header.notes and len(header.notes) < 8:
+            header.notes.append(note)
     return marker == _COM or (0xE0 <= marker <= 0xEF and marker not in (_APP0, _APP14))
 
 
@@ -163,6 +187,8 @@ def _comment(header: JpegHeader, body: bytes) -> None:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
+    if sum(len(other.text) for other in header.text) + len(text) > _MOST_TEXT:
+        raise ValueError(f"its comments are longer than {_MOST_TEXT >> 20} MB")
     if text:
         header.text.append(Text(COMMENT, text))
 
@@ -171,7 +197,7 @@ def _pictures(mpf: bytes) -> int:
     """How many pictures the table of a multi-picture file lists (CIPA DC-007)."""
     order = {b"II": "<", b"MM": ">"}[mpf[:2]] if mpf[:2] in (b"II", b"MM") else ">"
     at = struct.unpack_from(order + "I", mpf, 4)[0]
-    for index in range(struct.unpack_from(order + "H", mpf, at)[0]):
+    for index in range(min(100, struct.unpack_from(order + "H", mpf, at)[0])):  # it has three
         tag, _, _, value = struct.unpack_from(order + "HHII", mpf, at + 2 + 12 * index)
         if tag == 0xB001:
             return max(1, min(int(value), 1000))
@@ -198,6 +224,13 @@ def _joined(header: JpegHeader, profile: dict[int, bytes]) -> bytes | None:
         header.notes.append("A part of the colour profile is missing: it was dropped.")
         return None
     return b"".join(profile[index] for index in sorted(profile))
+
+
+def check_scans(file: BinaryIO) -> None:
+    """Raise Endless for more scans than libvips would read: Pillow would read them all."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if sum(1 for _ in itertools.islice(_SCAN.finditer(data), _MOST_SCANS + 1)) > _MOST_SCANS:
+            raise Endless(f"it has more than {_MOST_SCANS} scans")
 
 
 def _has_end(file: BinaryIO, at: int) -> bool:

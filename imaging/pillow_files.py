@@ -28,6 +28,7 @@ from PIL import (
 from PIL.ImageFile import ImageFile
 
 from upscale.imaging import exif as exif_block
+from upscale.imaging.gif_header import count_frames
 from upscale.imaging.header import Header, Space, sides
 from upscale.imaging.metadata import COMMENT, Metadata, Text
 from upscale.imaging.probe import Probe
@@ -106,7 +107,7 @@ def read_pillow_header(found: str, file: BinaryIO, size: int) -> Header:
             alpha=mode.alpha,
             depth=mode.depth,
             orientation=turned,
-            frames=_frames(image),
+            frames=count_frames(file) if found == "gif" else _frames(image),
             icc=metadata.icc is not None,
             bytes=size,
         ),

@@ -6,6 +6,7 @@ header is an error. Knows the container only; decoding is done elsewhere.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ from upscale.imaging.metadata import Text
 # No more bytes of metadata than this are taken, inflated ones included; what is more is left out.
 METADATA_LIMIT = 32 << 20
 _TOO_MUCH = f"there are over {METADATA_LIMIT >> 20} MB of metadata"
+# Programs refuse a picture with a longer text, inflated (Pillow), and we would hand it on.
+_TEXT_LIMIT = 1 << 20
+# A picture of 64 megapixels in chunks of 4 KB has about a hundred thousand.
+_MOST_CHUNKS = 1 << 18
 
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
@@ -77,7 +82,9 @@ def _walk(file: BinaryIO, header: PngHeader) -> None:
     pixels, end = False, file.seek(0, 2)
     file.seek(_FIRST_CHUNK + 25)
     header.pixels.append((0, file.tell()))
-    while True:
+    for count in itertools.count():
+        if count > _MOST_CHUNKS:
+            raise ValueError(f"it is in more than {_MOST_CHUNKS} chunks")
         at = file.tell()
         try:
             length, kind = _chunk_head(file)
@@ -197,6 +204,7 @@ def _world_text(header: PngHeader, body: bytes) -> None:
     if key == _XMP:
         header.xmp = header.xmp or text
         return
+    _check_length(text)
     header.text.append(
         Text(
             key.decode("latin-1"),
@@ -212,16 +220,23 @@ def _text(header: PngHeader, key: bytes, text: bytes) -> None:
         header.xmp = header.xmp or text
     elif key in _RAW_EXIF:
         # "\nexif\n    1234\n" and the block in hexadecimal digits
-        raw = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+        raw = bytes.fromhex(text.split(b"\n", 3)[3].decode("ascii"))
         header.exif = header.exif or raw
     else:
+        _check_length(text)
         header.text.append(Text(key.decode("latin-1"), text.decode("latin-1")))
+
+
+def _check_length(text: bytes) -> None:
+    if len(text) > _TEXT_LIMIT:
+        raise ValueError(f"a text is longer than {_TEXT_LIMIT >> 20} MB")
 
 
 def _inflated(header: PngHeader, packed: bytes) -> bytes:
     stream = zlib.decompressobj()
-    data = stream.decompress(packed, header.room)
+    data = stream.decompress(packed, max(1, header.room))
     if stream.unconsumed_tail:
+        header.room = 0  # the next one is not inflated as far again
         raise ValueError(_TOO_MUCH)
     if not stream.eof:
         raise ValueError("it is cut off")

@@ -15,7 +15,7 @@ from upscale.imaging import exif as exif_block
 from upscale.imaging import xmp as xmp_packet
 from upscale.imaging.encoding import Encoding, fault_of, is_srgb
 from upscale.imaging.header import Header, sides
-from upscale.imaging.jpeg_header import read_jpeg_header
+from upscale.imaging.jpeg_header import Endless, check_scans, read_jpeg_header
 from upscale.imaging.kinds import ACCEPTED, NAMES, kind, read_head
 from upscale.imaging.metadata import Metadata
 from upscale.imaging.pillow_files import read_pillow_header
@@ -66,6 +66,8 @@ def _read(found: str, path: Path, file: BinaryIO, size: int) -> Header:
     if found == "jpeg":
         try:
             return _jpeg(file, size)
+        except Endless:
+            raise
         except ValueError as fault:
             return _odd_jpeg(file, size, fault)
     if found == "tiff":
@@ -156,6 +158,7 @@ def _jpeg(file: BinaryIO, size: int) -> Header:
 
 def _odd_jpeg(file: BinaryIO, size: int, fault: ValueError) -> Header:
     """A JPEG whose markers do not add up: libjpeg searches on where we give up."""
+    check_scans(file)
     file.seek(0)
     try:
         return read_pillow_header("jpeg", file, size)

@@ -18,6 +18,7 @@ from upscale.imaging import pillow_files, vips
 from upscale.imaging.header import Header, Space, sides
 from upscale.imaging.metadata import Metadata
 from upscale.imaging.probe import Probe
+from upscale.imaging.tiff_chain import check_directories
 
 _EXTRA_SAMPLES, _IPTC = 338, 33723
 _TILE_SIDES = (322, 323)
@@ -29,11 +30,16 @@ _LARGEST_TILE = 1 << 26  # pixels
 
 _RESOLUTION, _RESOLUTION_UNIT = 282, 296
 _INCHES, _CENTIMETRES = 2, 3
+# All of them are decoded with those that are used.
+_MOST_CHANNELS = 32
+
 _INCH = 25.4  # millimetres
 
 
 def read_tiff_header(path: Path, file: BinaryIO, size: int) -> Header:
     """The header of the TIFF at `path`, opened as `file`. Raises ValueError, or a library's."""
+    check_directories(file, size)
+    file.seek(0)
     tags = _opened(file)
     if tags is not None:
         _check_tiles(tags)
@@ -43,6 +49,8 @@ def read_tiff_header(path: Path, file: BinaryIO, size: int) -> Header:
         image = vips.Image.tiffload(os.fsencode(path), access="sequential")
     except vips.Error:
         return _by_pillow(file, size, tags)
+    if image.bands > _MOST_CHANNELS:
+        raise ValueError(f"it has {image.bands} channels")
     space, colours = _space(image)
     extra = _extra_samples(tags)
     beyond = image.bands - (4 if space == "cmyk" else colours)

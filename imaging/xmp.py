@@ -27,7 +27,8 @@ _EMPTY = (
     b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
     b'</rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="w"?>'
 )
-_THUMBNAILS = re.compile(rb"<xmp:Thumbnails\b.*?</xmp:Thumbnails\s*>", re.DOTALL)
+_THUMBNAILS = re.compile(rb"<xmp:Thumbnails\b")
+_THUMBNAILS_END = re.compile(rb"</xmp:Thumbnails\s*>")
 
 
 def orientation(xmp: bytes) -> int:
@@ -45,7 +46,19 @@ def cleaned(xmp: bytes) -> bytes:
     packet.decode("utf-8")  # UnicodeDecodeError is a ValueError
     if b"<rdf:RDF" not in packet:
         raise ValueError("it holds no RDF")
-    return _THUMBNAILS.sub(b"", _stated(packet, _ORIENTATION, 1))
+    return _without_thumbnails(_stated(packet, _ORIENTATION, 1))
+
+
+def _without_thumbnails(packet: bytes) -> bytes:
+    """In one pass; one pattern for both ends would search to the end again for each beginning."""
+    kept, at = [], 0
+    while begin := _THUMBNAILS.search(packet, at):
+        end = _THUMBNAILS_END.search(packet, begin.end())
+        if end is None:
+            break
+        kept.append(packet[at : begin.start()])
+        at = end.end()
+    return b"".join([*kept, packet[at:]])
 
 
 def sized(xmp: bytes, width: int, height: int) -> bytes:
@@ -70,7 +83,7 @@ def with_note(xmp: bytes | None, facts: Mapping[str, str]) -> bytes:
 
 
 _DESCRIPTION = (
-    rb'<rdf:Description rdf:about="" xmlns:upscale="' + NAMESPACE.encode() + rb'"[^>]*/>\n?'
+    rb'<rdf:Description rdf:about="" xmlns:upscale="' + NAMESPACE.encode() + rb'"[^<>]*/>\n?'
 )
 
 
