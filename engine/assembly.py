@@ -7,6 +7,8 @@ is carried over to it.
 
 from __future__ import annotations
 
+import math
+import mmap
 import threading
 from typing import Any
 
@@ -20,6 +22,8 @@ from upscale.engine.tiling import TilePlan
 from upscale.imaging.picture import Pixels
 
 Floats = npt.NDArray[np.float32]
+
+_CHUNK_ROWS = 128
 
 
 class RowAssembly:
@@ -46,7 +50,7 @@ class RowAssembly:
         self._blends = plan.feather > 0
         self._lock = threading.Lock()
         self._rows: npt.NDArray[Any] = (
-            np.zeros(shape, np.float32) if self._blends else np.empty(shape, dtype)
+            _mapped(shape, np.float32) if self._blends else _mapped(shape, dtype)
         )
 
     def place(self, tile: Tile, y: Tensor) -> None:
@@ -62,7 +66,10 @@ class RowAssembly:
         rows = slice((top - self._top) * scale, (bottom - self._top) * scale)
         columns = slice(left * scale, right * scale)
         if not self._blends:
-            self._rows[rows, columns] = quantise(inner, self._dtype)
+            target = self._rows[rows, columns]
+            for start in range(0, len(target), _CHUNK_ROWS):  # little memory for floats in between
+                part = slice(start, start + _CHUNK_ROWS)
+                target[part] = quantise(inner[:, part], self._dtype)
             return
         weights = np.outer(
             ramp(tile.y, feather, self._plan.height, scale),
@@ -89,6 +96,19 @@ class RowAssembly:
         np.clip(rows, 0, 1, out=rows)
         rows *= np.iinfo(self._dtype).max
         return np.rint(rows, out=rows).astype(self._dtype)
+
+
+def _mapped(shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """Zeros in memory of their own: in the heap, where freed blocks stay, tiles would settle in the
+    room of a finished band and the next one would need new room.
+    """
+    count = math.prod(shape)
+    size = max(1, count * np.dtype(dtype).itemsize)
+    if hasattr(mmap, "MAP_PRIVATE"):  # else shared, which counts against other limits
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    else:
+        memory = mmap.mmap(-1, size)
+    return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
 def quantise(y: Tensor, dtype: type[np.unsignedinteger[Any]]) -> Pixels:

@@ -99,9 +99,11 @@ class TileExecutor:
                         continue
                     band, carry = self._collect(waiting.popleft(), carry)
                     yield band
+                    del band  # its memory goes while the next one is computed
                 while waiting:
                     band, carry = self._collect(waiting.popleft(), carry)
                     yield band
+                    del band
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -215,7 +217,7 @@ class TileExecutor:
         """Each tile's result, float32 [C, h, w], finite."""
         x = torch.stack([cut_out(source, tile) for tile in group]).to(self._runner.device)
         y = run_channels(self._runner, x)
-        if not bool(torch.isfinite(y).all()):
+        if not is_finite(y):
             y = self._rerun_wider(x)
         return list(y)
 
@@ -226,7 +228,7 @@ class TileExecutor:
             if self._wider_runner is None:
                 self._wider_runner = self._wider()
         y = run_channels(self._wider_runner, x)
-        if not bool(torch.isfinite(y).all()):
+        if not is_finite(y):
             raise ServerFault("The network gave not-a-number in fp32; its result cannot be used.")
         with self._log.lock:
             self._log.widened += len(x)
@@ -257,6 +259,14 @@ def run_channels(runner: TileRunner, x: Tensor) -> Tensor:
         colour = torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)
     y = runner(colour)[:, :3]
     return y.mean(dim=1, keepdim=True) if channels == 1 else y
+
+
+def is_finite(y: Tensor) -> bool:
+    """Whether all values, of the order of 1, are numbers: one that is not makes the sum none.
+
+    `torch.isfinite` would make two tensors of the size of `y`.
+    """
+    return bool(torch.isfinite(y.sum()))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

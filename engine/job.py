@@ -172,6 +172,7 @@ class _Job:
                 self.clock.lap("encode", since)
                 self.finished_pixels += band.shape[0] * band.shape[1]
                 self._report("upscale")
+                del band  # before the next one is computed
                 since = time.perf_counter()
             sink.close()
             self.clock.lap("encode", since)

@@ -13,9 +13,9 @@ from upscale.engine.scaling import PassSize
 from upscale.engine.tiles import Span, round_up, spans
 from upscale.models.contract import Contract
 
-# Live activations of one tile on a CPU. Here a convolution is near its ceiling (90 % of it with
-# freed memory kept); twice as much would compute 8 % less twice, at 250 MB more for two threads.
-_CPU_TILE_BYTES = 48 << 20
+# Live activations of one tile on a CPU; with what the heap loses between tiles a thread takes about
+# three times as much. Half as much again computes 2 % less twice, at 70 MB more for two threads.
+_CPU_TILE_BYTES = 32 << 20
 
 # Networks that keep much alive (SPAN, RRDB) get at least this, or most of their work would be done
 # twice; only one or two of the tensors that they keep are touched at a time.

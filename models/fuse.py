@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale.models.spandrel_import import Compact, ImageModelDescriptor
@@ -45,9 +44,11 @@ class CompactWithWideBase(nn.Module):
         for layer in self.body:
             out = layer(out)
         # float() makes a new tensor in bf16; in fp32 it is the residual itself, free to change.
-        out = self.upsampler(out).float()
-        out += F.interpolate(x, scale_factor=float(self.upscale), mode="nearest")
-        return out
+        out = out.float()
+        # The base is added before the residual is spread: the nearest neighbour of all pixels of a
+        # cell is the one that the cell stands for, so no enlarged base has to be made.
+        out.unflatten(1, (x.shape[1], self.upscale, self.upscale)).add_(x[:, :, None, None])
+        return self.upsampler(out)
 
 
 def _merge_branches(model: nn.Module) -> None:
