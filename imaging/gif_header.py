@@ -14,7 +14,10 @@ _IMAGE, _EXTENSION = b",", b"!"
 
 
 def count_frames(file: BinaryIO) -> int:
-    """The number of pictures, or of those that were passed when the count was given up."""
+    """The number of pictures, or of those that were passed when the count was given up.
+
+    Raises ValueError, with a phrase, if it is given up before the first picture.
+    """
     file.seek(10)
     flags = file.read(1)
     file.seek(2, 1)  # background and aspect
@@ -39,6 +42,8 @@ def _counted(file: BinaryIO) -> int:
         while (size := file.read(1)) not in (b"", b"\0") and blocks < _MOST_BLOCKS:
             blocks += 1
             file.seek(size[0], 1)
+    if not frames and blocks >= _MOST_BLOCKS:
+        raise ValueError(f"more than {_MOST_BLOCKS} blocks stand before its first picture")
     return frames
 
 

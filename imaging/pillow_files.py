@@ -93,6 +93,10 @@ def open_image(found: str, file: BinaryIO) -> ImageFile:
 
 def read_pillow_header(found: str, file: BinaryIO, size: int) -> Header:
     """The header of a file of `size` bytes. Raises ValueError, and whatever Pillow raises."""
+    counted = 0
+    if found == "gif":  # before Pillow, which would pass over any number of blocks
+        counted = count_frames(file)
+        file.seek(0)
     image = open_image(found, file)
     mode = _mode(image)
     if min(image.size) < 1:
@@ -107,7 +111,7 @@ def read_pillow_header(found: str, file: BinaryIO, size: int) -> Header:
             alpha=mode.alpha,
             depth=mode.depth,
             orientation=turned,
-            frames=count_frames(file) if found == "gif" else _frames(image),
+            frames=counted or _frames(image),
             icc=metadata.icc is not None,
             bytes=size,
         ),
