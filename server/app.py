@@ -13,7 +13,8 @@ from upscale.engine.client import Engine
 from upscale.errors import UpscaleError
 from upscale.imaging.pool import PixelPool
 from upscale.models.catalogue import load_catalogue
-from upscale.server import edits, listing
+from upscale.server import docs_page, edits, listing
+from upscale.server.cors import allow_origins
 from upscale.server.envelope import Envelope
 from upscale.server.errors import install_error_handlers
 from upscale.server.fetch import Fetcher
@@ -53,7 +54,8 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
         title="upscale",
         version=__version__,
         lifespan=lambda _: _running(ours),
-        # No pages that load scripts from elsewhere, and never a redirect: clients do not follow.
+        # Our own pages (`docs_page`) load nothing from elsewhere. Never a redirect: clients do not
+        # follow.
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -62,7 +64,9 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
     app.state.services = ours
     app.include_router(edits.router)
     app.include_router(listing.router)
+    app.include_router(docs_page.router)
     install_error_handlers(app)
+    allow_origins(app, settings.cors_origins)
     app.add_middleware(Envelope)
     return app
 

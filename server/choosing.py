@@ -81,7 +81,7 @@ def choose_network(
     assert named.model is not None
     plain = named.model.choose(networks, factor=factor)
     if plain is None:
-        raise _not_served(named.model)
+        raise not_served(named.model)
     if denoise is None or not any(p.effect == "blend" for p in named.model.parameters):
         return plain
     pair = named.model.choose(networks, factor=factor, blend=True)
@@ -101,15 +101,24 @@ def _mixed(network: Network, denoise: float | None) -> Network:
     return replace(network, blend=denoise)
 
 
-def pull_for(model: CatalogueModel) -> KnownFile | None:
-    """The known file to pull for a model of the catalogue: the best at its default factor."""
+def known_for(model: CatalogueModel) -> list[KnownFile]:
+    """The known files that can be pulled for a model of the catalogue, best first."""
     best = {preference.id: rank for rank, preference in enumerate(model.networks)}
-    known = [k for k in load_manifest().files if model.id in k.serves and not k.needs_consent]
-    return min(
-        known,
-        key=lambda k: (k.scale != model.scale.default, best.get(k.id, len(best))),
-        default=None,
+    known = [k for k in load_manifest().files if model.id in k.serves and not k.is_part]
+    return sorted(
+        (k for k in known if k.url is not None),
+        key=lambda k: (k.needs_consent, k.scale != model.scale.default, best.get(k.id, len(best))),
     )
+
+
+def pull_for(model: CatalogueModel) -> KnownFile | None:
+    """The known file to pull for a model of the catalogue: the best that asks for no consent."""
+    return next((known for known in known_for(model) if not known.needs_consent), None)
+
+
+def pull_command(known: KnownFile) -> str:
+    """The command that installs a known file."""
+    return f"upscale weights pull {known.id}" + (" --accept-license" if known.needs_consent else "")
 
 
 def how_to_install(model: CatalogueModel) -> str:
@@ -119,7 +128,8 @@ def how_to_install(model: CatalogueModel) -> str:
     return own if known is None else f"upscale weights pull {known.id}"
 
 
-def _not_served(model: CatalogueModel) -> ModelDisabled:
+def not_served(model: CatalogueModel) -> ModelDisabled:
+    """Why a model of the catalogue cannot run here, and what would change that."""
     known = pull_for(model)
     text = f"No installed network serves the model '{model.id}'. Install one: "
     text += f"upscale weights pull {known.id} ({known.described}), or a " if known else "a "
@@ -141,8 +151,8 @@ def _not_installed(known: KnownFile) -> ModelDisabled:
             f"{where}and run: upscale weights import FILE"
         )
     return ModelDisabled(
-        f"'{known.id}' is known and not installed. Install it: upscale weights pull {known.id}"
-        f"{' --accept-license' if known.needs_consent else ''} ({known.described}).",
+        f"'{known.id}' is known and not installed. Install it: {pull_command(known)} "
+        f"({known.described}).",
         pull=known.id,
     )
 

@@ -38,13 +38,19 @@ def error_reply(
         sent["x-should-retry"] = "true" if error.retry else "false"
     if isinstance(error, RateLimited):
         sent["Retry-After"] = str(error.retry_after)
-    body = {
-        "message": _sendable(_public(error)),
-        "type": error.type,
-        "code": error.code,
-        "param": None if error.field is None else _sendable(error.field),
+    return JSONResponse(error_body(error), status_code=status or error.status, headers=sent)
+
+
+def error_body(error: UpscaleError) -> dict[str, dict[str, str | None]]:
+    """The one shape of errors."""
+    return {
+        "error": {
+            "message": _sendable(_public(error)),
+            "type": error.type,
+            "code": error.code,
+            "param": None if error.field is None else _sendable(error.field),
+        }
     }
-    return JSONResponse({"error": body}, status_code=status or error.status, headers=sent)
 
 
 def _public(error: UpscaleError) -> str:
@@ -95,6 +101,9 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405 and request.method == "OPTIONS":
+        allowed = (error.headers or {}).get("Allow", "")
+        return Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"})
     ours = of_status(error.status_code, request.method, request.url.path)
     return error_reply(ours, status=error.status_code, headers=error.headers)
 

@@ -1,4 +1,7 @@
-"""`GET /openai/v1/models`, `GET /openai/v1/models/{id}`, `GET /health` and the media links."""
+"""`GET /openai/v1/models` and `/{id}` (both under `/v1` too), `GET /health` and the media links.
+
+Every model says whether it can run here, on what, and what would have to be installed.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,12 @@ from starlette.responses import JSONResponse, Response
 
 from upscale import __version__
 from upscale.errors import ModelNotFound
-from upscale.models.catalogue import CatalogueModel
-from upscale.server.choosing import find_named
-from upscale.server.services import Services, services
+from upscale.models.catalogue import NETWORK_RULE, CatalogueModel, ScaleRule
+from upscale.server.choosing import find_named, known_for, not_served, pull_command
+from upscale.server.parameters import is_true
+from upscale.server.schema import model_schema, number
+from upscale.server.services import services
+from upscale.weights.known import KnownFile
 from upscale.weights.store import Network
 
 router = APIRouter()
@@ -23,26 +29,33 @@ _READ = ["GET", "HEAD"]
 
 
 @router.api_route("/openai/v1/models", methods=_READ, response_model=None)
+@router.api_route("/v1/models", methods=_READ, response_model=None)
 async def list_models(request: Request) -> Response:
     """Models of the catalogue, then installed networks."""
     ours = services(request)
     networks = await asyncio.to_thread(ours.store.networks)
     data = [_model(model, networks) for model in ours.catalogue.models]
-    data += [_network(ours, network) for network in networks]
+    data += [_network(network) for network in networks]
     return JSONResponse({"object": "list", "data": data})
 
 
 @router.api_route("/openai/v1/models/{name:path}", methods=_READ, response_model=None)
+@router.api_route("/v1/models/{name:path}", methods=_READ, response_model=None)
 async def get_model(request: Request, name: str) -> Response:
-    """One model, by id, alias, or `provider/id`."""
+    """One model, by id, alias, or `provider/id`; with `schema=true` the JSON Schema of what a
+    request for it may hold.
+    """
     ours = services(request)
+    wants_schema = is_true(request.query_params, "schema")
     networks = await asyncio.to_thread(ours.store.networks)
     named = find_named(name, ours.catalogue, networks)
+    if wants_schema:
+        return JSONResponse(model_schema(named))
     if named.model is not None:
         return JSONResponse(_model(named.model, networks))
     if named.network is None:
         raise ModelNotFound(name)
-    return JSONResponse(_network(ours, named.network))
+    return JSONResponse(_network(named.network))
 
 
 @router.api_route("/health", methods=_READ, response_model=None)
@@ -62,26 +75,69 @@ async def health(request: Request) -> Response:
 @router.api_route("/media/{name}", methods=_READ, response_model=None)
 async def media(request: Request, name: str) -> Response:
     """The file of a media link."""
-    return services(request).media.response(name)
+    return await services(request).media.response(name, request.method, request.headers)
 
 
 def _model(model: CatalogueModel, networks: list[Network]) -> dict[str, Any]:
+    chosen = model.choose(networks)
     return {
-        "id": model.id,
-        "object": "model",
-        "created": model.created,
-        "owned_by": model.owner,
-        "available": model.choose(networks) is not None,
+        **_card(model.id, model.created, model.owner, model.scale),
+        "name": model.name,
+        "aliases": list(model.aliases),
+        "available": chosen is not None,
+        "network": None if chosen is None else chosen.name,
+        "installed": [n.name for n in networks if model.id in n.serves],
+        "installable": [_known(known) for known in known_for(model)],
+        "import_command": f"upscale weights import FILE --as {model.id}",
+        "reason": None if chosen is not None else not_served(model).message,
+        "remote": [
+            {
+                "provider": route.provider.id,
+                "endpoint": route.endpoint,
+                "key": route.provider.key,
+                "available": False,
+            }
+            for route in model.routes
+        ],
     }
 
 
-def _network(ours: Services, network: Network) -> dict[str, Any]:
+def _network(network: Network) -> dict[str, Any]:
     return {
-        "id": network.name,
-        "object": "model",
-        "created": _changed(network.path),
-        "owned_by": network.author or "local",
+        **_card(network.name, _changed(network.path), network.author or "local", NETWORK_RULE),
+        "name": network.name,
         "available": True,
+        "network": network.name,
+        "serves": list(network.serves),
+        "bundled": network.bundled,
+        "licence": network.licence or None,
+        "sha256": network.sha256,
+        "reason": None,
+    }
+
+
+def _card(name: str, created: int, owner: str, scale: ScaleRule) -> dict[str, Any]:
+    """The four fields that every client knows, and the factors."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": owner,
+        "scale_factor": {
+            "rule": scale.kind,
+            "allowed": scale.allowed,
+            "default": None if scale.default is None else number(scale.default),
+        },
+    }
+
+
+def _known(known: KnownFile) -> dict[str, Any]:
+    return {
+        "id": known.id,
+        "command": pull_command(known),
+        "bytes": known.bytes,
+        "licence": known.licence,
+        "author": known.author,
     }
 
 

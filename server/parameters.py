@@ -20,7 +20,6 @@ _MAX_SEED = 2**63 - 1
 _MAX_N = 10
 _MAX_DIGITS = 32
 _YES, _NO = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
-_DRY_RUN = ("dryrun", "dry_run", "dry-run")
 
 
 @dataclass(frozen=True)
@@ -81,14 +80,20 @@ def read_parameters(form: Form) -> Parameters:
 
 
 def is_dry_run(query: QueryParams) -> bool:
-    """Whether the query asks for a dry run, in any spelling. Raises InvalidParameter where that
-    cannot be told.
+    """Whether the query asks for a dry run. Raises InvalidParameter where that cannot be told."""
+    # One yes is enough: a run that nobody asked for could cost something.
+    return is_true(query, "dryRun", "dryrun", "dry_run", "dry-run")
+
+
+def is_true(query: QueryParams, *names: str) -> bool:
+    """Whether any of the parameters `names` of a query says yes, in any spelling of it.
+
+    Raises InvalidParameter, naming the first, for what is neither yes nor no.
     """
-    wishes = [v.strip().lower() for k, v in query.multi_items() if k.strip().lower() in _DRY_RUN]
+    wishes = [value.strip().lower() for key, value in query.multi_items() if key in names]
     for wish in wishes:
         if wish and wish not in (*_YES, *_NO):
-            raise InvalidParameter("dryRun", wish, "true or false")
-    # One yes is enough: a run that nobody asked for could cost something.
+            raise InvalidParameter(names[0], wish, "true or false")
     return any(wish in _YES for wish in wishes)
 
 

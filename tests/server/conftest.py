@@ -47,12 +47,7 @@ def _shared(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path) -> Iter
 @pytest.fixture
 def live(_shared: Live) -> Live:
     """The shared server, its engine as new."""
-    engine = _shared.engine
-    engine.jobs.clear()
-    engine.failure = None
-    engine.held = False
-    engine.begun.clear()
-    engine.cancelled.clear()
+    _shared.engine.reset()
     return _shared
 
 
@@ -75,5 +70,5 @@ def _small(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path) -> Itera
 @pytest.fixture
 def small(_small: Live) -> Live:
     """A server with tiny limits, media that lives a second, and no outgoing connections."""
-    _small.engine.jobs.clear()
+    _small.engine.reset()
     return _small

@@ -52,6 +52,13 @@ class FakeEngine:
         self.waiting = 0
         self.alive = False
 
+    def reset(self) -> None:
+        """As new."""
+        self.jobs.clear()
+        self.failure, self.held = None, False
+        self.begun.clear()
+        self.cancelled.clear()
+
     async def start(self) -> None:
         self.alive = True
 

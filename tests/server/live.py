@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.server.fake import FakeEngine
 from upscale.server.app import create_app
+from upscale.server.services import UpscaleEngine
 from upscale.settings import Settings
 
 EDITS = "/openai/v1/images/edits"
@@ -39,14 +40,18 @@ class Live:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Live]:
-    """Serve with a fake engine until the context ends."""
+def serving(settings: Settings, real: UpscaleEngine | None = None) -> Iterator[Live]:
+    """Serve with a fake engine, or the `real` one, until the context ends."""
     engine = FakeEngine(settings)
     # The protocol is named: asyncio switches delays off for sockets that say they are TCP.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            create_app(settings, engine), log_config=None, access_log=False, lifespan="on"
+            create_app(settings, real or engine),
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            proxy_headers=False,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

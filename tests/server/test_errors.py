@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server.live import EDITS, Live, check_error, check_headers
-from upscale.errors import CheckpointError, InvalidRequest, OutputFault
+from tests.server.live import EDITS, Live, check_error, check_headers, png
+from upscale.errors import (
+    CheckpointError,
+    Draining,
+    InvalidRequest,
+    OutOfMemory,
+    OutputFault,
+    QueueFull,
+    SpoolFull,
+)
 from upscale.server.errors import error_reply
 from upscale.weights.store import Network, Store
 
@@ -23,7 +32,7 @@ def test_unknown_paths_are_404(live: Live, path: str) -> None:
     assert "/openai/v1/images/edits" in check_error(live.client.get(path), 404)
 
 
-@pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH"])
 @pytest.mark.parametrize("path", PATHS)
 def test_wrong_methods_are_405_and_list_the_right_ones(live: Live, path: str, method: str) -> None:
     reply = live.client.request(method, path)
@@ -49,6 +58,87 @@ def test_health_tells_of_the_worker_and_the_queue(live: Live) -> None:
     body = live.client.get("/health").json()
     assert set(body) == {"status", "version", "worker", "waiting"}
     assert (body["status"], body["worker"], body["waiting"]) == ("ok", True, 0)
+
+
+LONG = {"image": ("a.png", png() + bytes(200_000), "image/png")}
+WRONG: dict[str, tuple[int, str, str, str | None, Callable[[Live], httpx.Response]]] = {
+    "path": (404, "INVALID_REQUEST", "invalid", None, lambda s: s.client.get("/x")),
+    "slash": (404, "INVALID_REQUEST", "invalid", None, lambda s: s.client.post(EDITS + "/")),
+    "method": (405, "INVALID_REQUEST", "invalid", None, lambda s: s.client.put(EDITS)),
+    "body": (413, "INVALID_REQUEST", "invalid", None, lambda s: s.edit(files=LONG)),
+    "type": (415, "INVALID_REQUEST", "invalid", None, lambda s: s.client.post(EDITS)),
+    "field": (400, "INVALID_REQUEST", "invalid", "n", lambda s: s.edit({"n": "0"})),
+    "query": (
+        400,
+        "INVALID_REQUEST",
+        "invalid",
+        "dryRun",
+        lambda s: s.edit(params={"dryRun": "maybe"}),
+    ),
+    "image": (400, "INVALID_REQUEST", "invalid", "image", lambda s: s.edit(files={"a": b""})),
+    "name": (404, "MODEL_NOT_FOUND", "invalid", "model", lambda s: s.edit({"model": "nope"})),
+    "model": (404, "MODEL_DISABLED", "invalid", "model", lambda s: s.edit({"model": "aura-sr"})),
+    "one model": (
+        404,
+        "MODEL_NOT_FOUND",
+        "invalid",
+        "model",
+        lambda s: s.client.get("/openai/v1/models/nope"),
+    ),
+    "media": (404, "INVALID_REQUEST", "invalid", None, lambda s: s.client.get("/media/x")),
+    "queue": (
+        429,
+        "RATE_LIMITED",
+        "rate_limit",
+        None,
+        lambda s: failing(s, QueueFull("F.", retry_after=0)),
+    ),
+    "spool": (
+        429,
+        "RATE_LIMITED",
+        "rate_limit",
+        None,
+        lambda s: failing(s, SpoolFull("F.", retry_after=99)),
+    ),
+    "memory": (500, "INTERNAL_ERROR", "server", None, lambda s: failing(s, OutOfMemory("No."))),
+    "bug": (500, "INTERNAL_ERROR", "server", None, lambda s: failing(s, KeyError("x"))),
+    "end": (503, "INTERNAL_ERROR", "server", None, lambda s: failing(s, Draining("Bye."))),
+}
+
+
+def failing(server: Live, failure: Exception) -> httpx.Response:
+    server.engine.failure = failure
+    return server.edit()
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_every_failure_has_the_one_shape(small: Live, case: str) -> None:
+    status, code, kind, param, ask = WRONG[case]
+    reply = ask(small)
+    check_error(reply, status, code, param)
+    assert (
+        reply.json()["error"]["type"].removesuffix("_request_error").removesuffix("_error") == kind
+    )
+    assert "location" not in reply.headers
+    retried = status in (429, 503)
+    assert reply.headers.get("x-should-retry") == (None if retried else "false")
+    if status == 429:
+        assert 1 <= int(reply.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/docs", "/openapi.json", "/v1/models", "/nope"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_no_route_redirects_or_fails_in_another_shape(
+    live: Live, path: str, method: str, slash: str
+) -> None:
+    reply = live.client.request(method, path + slash)
+    check_headers(reply)
+    if reply.status_code >= 300:
+        error = reply.json()["error"]
+        check_error(reply, reply.status_code, error["code"], error["param"])
+    elif reply.content and "json" in reply.headers["content-type"]:
+        assert "error" not in reply.json()
 
 
 def test_models_are_listed_with_the_four_fields(live: Live) -> None:
