@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.ip_network("::/96")
+# Retired, yet no less private than what took their place.
+_SITE_LOCAL = ipaddress.ip_network("fec0::/10")
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -19,6 +21,16 @@ async def resolve(host: str, port: int) -> list[str]:
     except UnicodeError as fault:
         raise OSError(f"{host[:80]} is no host name") from fault
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine itself."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def is_public(address: str) -> bool:
@@ -38,6 +50,7 @@ def _is_public(ip: IPv4Address | IPv6Address) -> bool:
         ip.is_multicast,
         ip.is_reserved and not (ip.version == 6 and ip in _TRANSLATED),
         ip.is_unspecified,
+        ip.version == 6 and ip in _SITE_LOCAL,
     )
     return ip.is_global and not any(barred)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import math
 import os
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from upscale.errors import InvalidRequest, ServerFault
+from upscale.server.addresses import is_loopback
 from upscale.server.app import create_app
 from upscale.server.spool import private_folder
 from upscale.settings import Settings
@@ -41,6 +41,8 @@ def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Whom to believe is a setting of ours (`proxies`).
+            proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=max(1, math.ceil(settings.drain_seconds)),
         )
@@ -49,7 +51,7 @@ def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
 
 def check_address(settings: Settings) -> None:
     """Raise InvalidRequest for a public address without keys, unless that is meant."""
-    if settings.allow_anonymous or _is_loopback(settings.host):
+    if settings.allow_anonymous or is_loopback(settings.host):
         return
     raise InvalidRequest(
         f"Refusing to serve {settings.host}: anyone who reaches that address could use this "
@@ -57,15 +59,6 @@ def check_address(settings: Settings) -> None:
         "meant.",
         field="host",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -1,23 +1,31 @@
-"""Results behind links: unguessable names in a private folder, gone after their time.
+"""Results behind links: unguessable names, gone after their time, within a quota of bytes.
 
-A link is all that is needed to read a result, so names are random and appear in no log.
+A link is all that is needed to read a result, so names are random and appear in no log. Where the
+bytes lie is a Storage's business.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+import hashlib
 import re
+import threading
 import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
-from starlette.responses import FileResponse, Response
+import anyio.to_thread
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from upscale import logs
-from upscale.errors import NotFound
+from upscale.errors import MediaFull, NotFound, OutputFault, UpscaleError
 from upscale.imaging.limits import FORMATS
 from upscale.server.ids import random_token
-from upscale.server.spool import private_folder, storing
+from upscale.server.ranges import Answer, answer, http_date
+from upscale.server.storage.stored import Reader, Storage, Stored
 
 log = logs.get("server")
 
@@ -25,66 +33,92 @@ _NAME = re.compile(r"[0-9A-Za-z]{27}\.[a-z]{3,4}")
 _LINK = re.compile(r"https?://[^/?#]+(?:/[^?#]*)?/media/([0-9A-Za-z]{27}\.[a-z]{3,4})", re.I)
 _TYPES = {facts.extension: facts.mime for facts in FORMATS.values()}
 _MAX_SWEEP_SECONDS = 60.0
+# What is younger gives way to no other result: its link may not have been read yet.
+_FRESH_SECONDS = 60.0
+# What was begun longer ago than this and is not there yet will never be.
+_LEFTOVER_SECONDS = 3600.0
+_PIECE = 1 << 18
 
 
 class MediaStore:
-    """The folder `folder`; what lies in it lives `ttl` seconds."""
+    """Results live `ttl` seconds and take at most `quota` bytes (0: any number)."""
 
-    def __init__(self, folder: Path, ttl: int) -> None:
-        self._folder, self._ttl = folder, ttl
+    def __init__(
+        self, storage: Storage, ttl: int, quota: int = 0, fresh: float = _FRESH_SECONDS
+    ) -> None:
+        self._storage, self._ttl, self._quota, self._fresh = storage, ttl, quota, fresh
+        self._lock = threading.Lock()
+        self._arriving: dict[str, int] = {}
+        self._served: Counter[str] = Counter()
 
     def open(self) -> None:
-        """Make the folder and remove what has expired."""
-        private_folder(self._folder)
+        """Make the place ready and remove what has expired. Raises OutputFault."""
+        self._storage.open()
         self.sweep()
 
     def adopt(self, result: Path, format: str) -> str:
-        """Move a finished result here; returns its name. Raises OutputFault."""
-        name = random_token() + FORMATS[format].extension
-        with storing("the result"):
-            result.chmod(0o600)
-            os.utime(result)
-            result.replace(self._folder / name)
+        """Take over a finished result, older ones making room; returns its name.
+
+        Blocks. Raises MediaFull where it cannot fit, OutputFault where it cannot be stored.
+        """
+        facts = FORMATS[format]
+        name = random_token() + facts.extension
+        with self._lock:
+            self._make_room(name, result.stat().st_size)
+        try:
+            self._storage.keep(result, name, facts.mime)
+        finally:
+            with self._lock:
+                self._arriving.pop(name, None)
         return name
 
-    def find(self, name: str) -> Path | None:
-        """The file of that name, None where there is none or its time is over."""
-        return self._folder / name if self._alive(name) is not None else None
+    def copy(self, name: str, target: Path) -> bool:
+        """Put a result into the new file `target`; False where its time is over. Blocks."""
+        return self._alive(name) is not None and self._storage.copy(name, target)
 
-    def response(self, name: str) -> Response:
-        """The file as a reply, with ranges and HEAD. Raises NotFound."""
-        path, facts = self._folder / name, self._alive(name)
-        if facts is None:
-            raise NotFound("There is no such media link, or it has expired.")
-        left = int(facts.st_mtime + self._ttl - time.time())
-        return FileResponse(
-            path,
-            stat_result=facts,
-            media_type=_TYPES[path.suffix],
-            headers={
-                "Cache-Control": f"private, max-age={left}",
-                "X-Content-Type-Options": "nosniff",
-            },
-        )
+    async def response(self, name: str, method: str, headers: Mapping[str, str]) -> Response:
+        """The reply to a GET or HEAD. Raises NotFound."""
+        stored = await anyio.to_thread.run_sync(self._alive, name)
+        if stored is None:
+            raise _gone()
+        tag = f'"{hashlib.sha256(name.encode()).hexdigest()[:32]}"'
+        what = answer(headers, stored.size, tag, stored.made)
+        sent = self._headers(stored, tag, what)
+        if what.status == 416:
+            return Response(status_code=416, headers=sent)
+        if what.status == 304 or method == "HEAD":
+            return Response(status_code=what.status, headers=sent)
+        return _Served(self, name, what, sent)
 
-    def _alive(self, name: str) -> os.stat_result | None:
-        if not _NAME.fullmatch(name):
-            return None
+    @contextlib.contextmanager
+    def serving(self, name: str) -> Iterator[None]:
+        """Meanwhile it gives way to no other result."""
+        with self._lock:
+            self._served[name] += 1
         try:
-            facts = (self._folder / name).stat()
-        except OSError:
-            return None
-        return facts if facts.st_mtime + self._ttl > time.time() else None
+            yield
+        finally:
+            with self._lock:
+                self._served[name] -= 1
+                self._served += Counter()  # forgets those at zero
+
+    def read(self, name: str, what: Answer) -> Reader:
+        """Blocks. Raises NotFound."""
+        reader = self._storage.read(name, what.start, what.stop)
+        if reader is None:
+            raise _gone()
+        return reader
 
     def sweep(self) -> None:
-        """Remove what has expired."""
+        """Remove what has expired, and what a crash left half done. Raises OutputFault."""
         over = time.time() - self._ttl
-        for path in self._folder.iterdir():
-            try:
-                if path.stat().st_mtime <= over:
-                    path.unlink()
-            except OSError as fault:
-                log.warning("media not removed", extra=logs.fields(reason=fault.strerror))
+        try:
+            for entry in self._storage.entries():
+                if entry.made <= over and _NAME.fullmatch(entry.name):
+                    self._storage.remove(entry.name)
+            self._storage.tidy(_LEFTOVER_SECONDS)
+        except OSError as fault:
+            raise OutputFault(f"Cannot sweep media: {fault.strerror}.") from fault
 
     async def sweep_forever(self) -> None:
         """Sweep now and then until cancelled."""
@@ -92,11 +126,105 @@ class MediaStore:
             await asyncio.sleep(min(_MAX_SWEEP_SECONDS, self._ttl / 2))
             try:
                 await asyncio.to_thread(self.sweep)
-            except OSError as fault:
-                log.warning("media not swept", extra=logs.fields(reason=fault.strerror))
+            except UpscaleError as fault:
+                log.warning("media not swept", extra=logs.fields(reason=fault.message))
+
+    def _alive(self, name: str) -> Stored | None:
+        if not _NAME.fullmatch(name) or _extension(name) not in _TYPES:
+            return None
+        stored = self._storage.find(name)
+        return stored if stored is not None and stored.made + self._ttl > time.time() else None
+
+    def _headers(self, stored: Stored, tag: str, what: Answer) -> dict[str, str]:
+        if what.status == 416:
+            return {"Content-Range": f"bytes */{stored.size}"}
+        left = int(stored.made + self._ttl - time.time())
+        headers = {
+            "ETag": tag,
+            "Last-Modified": http_date(stored.made),
+            "Cache-Control": f"private, max-age={max(0, left)}",
+            "Accept-Ranges": "bytes",
+        }
+        if what.status == 304:
+            return headers
+        if what.status == 206:
+            headers["Content-Range"] = f"bytes {what.start}-{what.stop - 1}/{stored.size}"
+        when = time.strftime("%Y%m%d-%H%M%S", time.gmtime(stored.made))
+        extension = _extension(stored.name)
+        return {
+            **headers,
+            "Content-Type": _TYPES[extension],
+            "Content-Length": str(what.stop - what.start),
+            "Content-Disposition": f'inline; filename="upscaled-{when}{extension}"',
+            "X-Content-Type-Options": "nosniff",
+        }
+
+    def _make_room(self, name: str, size: int) -> None:
+        """Remove the oldest that may go until `size` bytes fit. The lock is held."""
+        if not self._quota:
+            return
+        there = self._storage.entries()
+        names = {entry.name for entry in there}
+        used = sum(entry.size for entry in there)
+        used += sum(bytes for other, bytes in self._arriving.items() if other not in names)
+        young = time.time() - self._fresh
+        free = [
+            entry
+            for entry in sorted(there, key=lambda entry: entry.made)
+            if entry.made <= young
+            and entry.name not in self._arriving
+            and not self._served[entry.name]
+            and _NAME.fullmatch(entry.name)
+        ]
+        if used + size - sum(entry.size for entry in free) > self._quota:
+            raise MediaFull(size=size, quota=self._quota)
+        for entry in free:
+            if used + size <= self._quota:
+                break
+            self._storage.remove(entry.name)
+            used -= entry.size
+        self._arriving[name] = size
+
+
+class _Served(StreamingResponse):
+    """A result, or a part of it, read in threads as it is sent."""
+
+    def __init__(
+        self, store: MediaStore, name: str, what: Answer, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(self._pieces(), status_code=what.status, headers=headers)
+        self._store, self._name, self._what = store, name, what
+        self._reader: Reader | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open it, before anything is sent, and send it."""
+        with self._store.serving(self._name):
+            self._reader = await anyio.to_thread.run_sync(self._store.read, self._name, self._what)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                self._reader.close()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        assert self._reader is not None
+        left = self._what.stop - self._what.start
+        while left:
+            piece = await anyio.to_thread.run_sync(self._reader.read, min(_PIECE, left))
+            if not piece:
+                raise OutputFault("A result is shorter than it was: the storage lost a part.")
+            left -= len(piece)
+            yield piece
 
 
 def linked_name(url: str) -> str | None:
     """The name in a media link, whichever the host; None for any other URL."""
     match = _LINK.fullmatch(url.split("?")[0].split("#")[0])
     return match[1] if match else None
+
+
+def _extension(name: str) -> str:
+    return name[name.index(".") :]
+
+
+def _gone() -> NotFound:
+    return NotFound("There is no such media link, or it has expired.")

@@ -5,11 +5,9 @@ media link of our own.
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from pathlib import Path
 
-from upscale.errors import InvalidRequest, NotFound
+from upscale.errors import InvalidRequest
 from upscale.server.data_uri import is_data_uri, write_data_uri
 from upscale.server.fetch import Fetcher
 from upscale.server.forms import NODE_CURE, Form, ImagePart, bytes_as_parts, is_single_byte
@@ -105,16 +103,3 @@ def _one_image(count: int) -> InvalidRequest:
     return InvalidRequest(
         f"{count} images came; upscaling takes one image per request.", field="image"
     )
-
-
-def _link(own: Path, target: Path) -> None:
-    """The file under a second name, so that it outlives its link."""
-    try:
-        try:
-            os.link(own, target)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            shutil.copyfile(own, target)
-    except FileNotFoundError as fault:
-        raise NotFound("The media link in 'image' has expired.", field="image") from fault

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         "", description="Base URL in media links; empty takes the address that the caller used."
     )
     trusted_proxies: str = Field(
-        "",
+        "127.0.0.1, ::1",
         description="Addresses and CIDRs, comma-separated, of proxies whose X-Forwarded-Proto, "
         "-Host and -Prefix say under which address the caller used; others' are ignored.",
     )

@@ -165,6 +165,26 @@ def test_local_only_allows_the_house_and_asks_no_resolver(
     assert "LOCAL_ONLY" in refusal("http://nowhere.test/a.png", tmp_path, local_only=True)
 
 
+def test_a_list_of_hosts_shuts_out_all_others(site: tuple[int, list[str]], tmp_path: Path) -> None:
+    port, hosts = site
+    for allowed in ("images.test", "*.cdn.test"):
+        assert "among" in refusal("http://nowhere.test/a.png", tmp_path, fetch_hosts=allowed)
+    outward = f"http://house.test:{port}/to/http://cdn.test/a.png"
+    assert "among" in refusal(outward, tmp_path, fetch_hosts="*.cdn.test, a.test")
+    assert hosts == [f"house.test:{port}"]
+    for name in ("images.test", "a.b.cdn.test"):
+        url, answers = f"http://{name}/a.png", {name: ["127.0.0.1"]}
+        wrong = refusal(url, tmp_path, answers=answers, fetch_hosts="images.test,*.CDN.test")
+        assert "private" in wrong
+
+
+@pytest.mark.parametrize("target", ["http://[::1", "http://a:99999/", "//user:x@house.test/", "//"])
+def test_a_redirect_to_nonsense_is_refused(
+    site: tuple[int, list[str]], tmp_path: Path, target: str
+) -> None:
+    assert "cannot be used" in refusal(f"http://house.test:{site[0]}/to/{target}", tmp_path)
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -190,6 +210,10 @@ def test_local_only_allows_the_house_and_asks_no_resolver(
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
         "2001:db8::1",
+        "64:ff9b:1::7f00:1",
+        "::ffff:0:7f00:1",
+        "fec0::1",
+        "198.18.0.1",
         "nonsense",
     ],
 )

@@ -1,0 +1,58 @@
+"""Under which address a caller reaches this server, behind proxies that say so.
+
+`X-Forwarded-Proto`, `-Host` and `-Prefix` count only from addresses that the operator trusts, and
+only the last value of each: the one that the trusted proxy wrote itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
+
+from starlette.requests import Request
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
+
+
+@lru_cache(maxsize=8)
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Comma-separated addresses and CIDRs. Raises ValueError."""
+    parts = (part.strip() for part in text.split(","))
+    return tuple(ipaddress.ip_network(part, strict=False) for part in parts if part)
+
+
+def caller_base(request: Request, trusted: str) -> str:
+    """Scheme, host and prefix that the caller used, without a slash at the end."""
+    base = request.base_url
+    if not _is_trusted(request, trusted):
+        return str(base).rstrip("/")
+    scheme = _last(request, "x-forwarded-proto").lower()
+    host = _last(request, "x-forwarded-host")
+    prefix = _last(request, "x-forwarded-prefix")
+    if scheme not in ("http", "https"):
+        scheme = base.scheme
+    if not _HOST.fullmatch(host):
+        host = base.netloc
+    if not _PREFIX.fullmatch(prefix):
+        prefix = ""
+    return f"{scheme}://{host}{prefix.rstrip('/')}{base.path.rstrip('/')}"
+
+
+def _is_trusted(request: Request, trusted: str) -> bool:
+    if not trusted or request.client is None:
+        return False
+    try:
+        address = ipaddress.ip_address(request.client.host)
+    except ValueError:
+        return False
+    if address.version == 6 and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks(trusted))
+
+
+def _last(request: Request, name: str) -> str:
+    values = request.headers.getlist(name)
+    return values[-1].rpartition(",")[2].strip() if values else ""
