@@ -6,6 +6,7 @@ is left is small and parsed as a whole. So a picture of a hundred megabytes neve
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -30,10 +31,11 @@ _MAX_TEXT = 1 << 20
 _MAX_DEPTH = 4
 _MAX_LONG = 100
 
-_STOP = re.compile(rb'["\\]')
-_ESCAPE = re.compile(rb"\\(u[0-9a-fA-F]{4}|[^u])", re.DOTALL)
+# All of a string that stands in a piece: possessive, so that it costs a step a byte.
+_INSIDE = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|[^u])", re.DOTALL)
+_HALF = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
 _BYTES = re.compile(rb"\[\s*\d{1,3}\s*,\s*\d{1,3}\s*,")
-_PLAIN = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f"}
 
 
 class JsonReader:
@@ -92,15 +94,14 @@ class JsonReader:
             self._escaped = False
             self._grow(data[place : place + 1])
             return place + 1
-        found = _STOP.search(data, place)
-        end = len(data) if found is None else found.start()
+        found = _INSIDE.match(data, place)
+        assert found is not None  # it matches the empty string too
+        end = found.end()
+        self._escaped = data[end : end + 1] == b"\\"  # what it escapes is in the next piece
+        if self._escaped:
+            end += 1
         self._grow(data[place:end])
-        if found is None:
-            return end
-        if found[0] == b"\\":
-            self._escaped = True
-            self._grow(b"\\")
-        else:
+        if end < len(data):
             self._end_string()
         return end + 1
 
@@ -189,29 +190,19 @@ class _LongString:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._head, self._size, self._rest = b"", 0, ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogatepass")
         self._file: BinaryIO
-        self._head, self._size, self._rest = b"", 0, b""
         with storing("the upload"):
             self._file = private_file(path)
 
     def write(self, data: bytes) -> None:
         """More of it, escaped as it came."""
-        data = self._rest + data
-        whole = _whole(data)
-        self._rest = data[whole:]
-        data = data[:whole]
-        if b"\\" in data:
-            data = _ESCAPE.sub(_unescaped, data)
-        if len(self._head) < TEXT_BYTES:
-            self._head += data[: TEXT_BYTES - len(self._head)]
-        self._size += len(data)
-        with storing("the upload"):
-            self._file.write(data)
+        self._write(data, final=False)
 
     def finish(self) -> ImagePart:
         """The string as a part."""
-        if self._rest:
-            raise _invalid("a string holds an invalid escape")
+        self._write(b"", final=True)
         self.close()
         return ImagePart("image", None, self._size, self._head, self._path)
 
@@ -219,25 +210,40 @@ class _LongString:
         with storing("the upload"):
             self._file.close()
 
+    def _write(self, data: bytes, *, final: bool) -> None:
+        try:
+            text = self._rest + self._decoder.decode(data, final)
+            whole = len(text) if final else _whole(text)
+            self._rest = text[whole:]
+            plain = text[:whole]
+            if "\\" in plain:
+                plain = json.loads(f'"{plain}"', strict=False)
+        except ValueError as fault:
+            raise _invalid("a string holds an invalid escape or character") from fault
+        content = plain.encode("utf-8", "surrogatepass")
+        if len(self._head) < TEXT_BYTES:
+            self._head += content[: TEXT_BYTES - len(self._head)]
+        self._size += len(content)
+        with storing("the upload"):
+            self._file.write(content)
 
-def _whole(data: bytes) -> int:
-    """Where `data` can be cut without cutting an escape."""
-    last = data.rfind(b"\\", max(0, len(data) - 6))
-    if last < 0:
-        return len(data)
-    begin = last
-    while begin > 0 and data[begin - 1 : begin] == b"\\":
-        begin -= 1
-    if (last - begin) % 2:  # the last backslash is one that was escaped
-        return len(data)
-    return len(data) if _ESCAPE.match(data, last) else last
+
+def _whole(text: str) -> int:
+    """Where `text` can be cut without cutting an escape, or a character made of two of them."""
+    cut = len(text)
+    last = text.rfind("\\", max(0, cut - 6))
+    if last >= 0 and _begins_escape(text, last) and not _ESCAPE.match(text, last):
+        cut = last
+    half = max(0, cut - 6)
+    if _HALF.fullmatch(text, half, cut) and _begins_escape(text, half):
+        cut = half
+    return cut
 
 
-def _unescaped(escape: re.Match[bytes]) -> bytes:
-    code = escape[1]
-    if len(code) == 5:
-        return chr(int(code[1:], 16)).encode("utf-8", "surrogatepass")
-    return _PLAIN.get(code, code)
+def _begins_escape(text: str, place: int) -> bool:
+    """Whether the backslash at `place` is not one that was escaped itself."""
+    before = place - len(text[:place].rstrip("\\"))
+    return before % 2 == 0
 
 
 def _invalid(reason: str) -> InvalidRequest:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.fake import FakeEngine
+from tests.server.live import check_error, png, serving
 from upscale.errors import OutputFault, SpoolFull, TooLarge
 from upscale.server.app import create_app
 from upscale.server.spool import Spool, private_file, private_folder, storing
@@ -114,3 +115,29 @@ def test_a_folder_that_a_cancelled_job_kept_is_removed_a_little_later(
 
     monkeypatch.setattr("upscale.server.spool._SWEEP_SECONDS", 0.01, raising=False)
     asyncio.run(one_request())
+
+
+def test_what_does_not_fit_is_refused_before_work_and_a_dry_run_says_so(
+    tmp_path: Path, weights_dir: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, weights_dir=weights_dir, max_spool_bytes=2_000_000)
+    with serving(settings) as live:
+        file = {"image": ("a.png", png() + bytes(3_000_000))}
+        assert "UPSCALE_MAX_SPOOL_BYTES" in check_error(live.edit(files=file), 413)
+        wide = {"image": ("a.png", png((200, 200)))}
+        run = live.edit(files=wide)
+        check_error(run, 413)
+        assert live.edit(files=wide, params={"dryRun": "1"}).json() == run.json()
+        assert not live.engine.jobs
+        assert live.edit().status_code == 200
+
+
+def test_a_disk_that_is_nearly_full_is_a_500_that_names_no_folder(
+    tmp_path: Path, weights_dir: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, weights_dir=weights_dir, min_free_bytes=1 << 60)
+    with serving(settings) as live:
+        reply = live.edit()
+        assert "the disk is nearly full" in check_error(reply, 500, "INTERNAL_ERROR")
+        assert reply.headers["x-should-retry"] == "false"
+        assert str(tmp_path) not in reply.text
