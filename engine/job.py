@@ -96,11 +96,10 @@ class _Job:
         since = time.perf_counter()
         self._report("decode")  # whoever limits its time begins to count
         # A profile that the result's format cannot hold is applied here, where all pixels are.
-        srgb = self.plan.probe.channels not in FORMATS[self.plan.output.format].profiles
         probe = self.plan.probe
         # No tile thread is there yet: one Job at a time runs in a process.
         with memory_limit(decode_bytes(probe)):
-            picture = decode(self.order.source, probe, srgb=srgb)
+            picture = decode(self.order.source, probe, srgb=self._wants_srgb())
         self.clock.lap("decode", since)
         self._report("load")
         since = time.perf_counter()
@@ -187,6 +186,18 @@ class _Job:
             if isinstance(bands, Iterator) and hasattr(bands, "close"):
                 bands.close()
         return spec, sink.notes
+
+    def _wants_srgb(self) -> bool:
+        """Whether the picture's profile has to be applied, since the result cannot have it.
+
+        The format has no place for it, or a background is put under the picture, whose colour is
+        sRGB; black and white are the same in every profile.
+        """
+        probe, output = self.plan.probe, self.plan.output
+        facts = FORMATS[output.format]
+        coloured = output.background not in ("#ffffff", "#000000")
+        on_background = probe.alpha and not facts.alpha and coloured
+        return probe.channels not in facts.profiles or on_background
 
     def _metadata(self, picture: Picture, spec: OutputSpec) -> Metadata:
         """What goes into the file beside the pixels."""

@@ -34,6 +34,10 @@ RESAMPLE_BYTES = 120 << 20
 # A worker with torch and a small network loaded, in bytes; measured as summed PSS.
 _BASE_BYTES = 420 << 20
 
+# How many times the pixels are held while they are decoded, by format, where it is not twice:
+# progressive JPEGs and odd TIFFs, and what Pillow decodes whole. Measured.
+_DECODING = {"jpeg": 3, "tiff": 4, "avif": 4, "webp": 6, "gif": 6, "bmp": 6}
+
 # Output pixels a second of everything that is not the network, a core; measured on two cores.
 _OUTPUT_RATE = 60e6
 
@@ -300,8 +304,13 @@ def _seconds(
 def _memory(
     probe: Probe, pass_plans: tuple[PassPlan, ...], output: OutputSpec, device: DeviceProfile
 ) -> dict[str, int]:
-    # Decoding holds the pixels twice for a moment.
-    decoded = 2 * probe.pixels * (probe.channels + int(probe.alpha)) * probe.depth // 8
+    decoded = (
+        _DECODING.get(probe.format, 2)
+        * probe.pixels
+        * (probe.channels + int(probe.alpha))
+        * probe.depth
+        // 8
+    )
     between = max(
         (p.size.in_width * p.size.in_height * probe.channels * 2 for p in pass_plans[1:]), default=0
     )

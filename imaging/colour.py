@@ -34,11 +34,14 @@ def prepared(
         raise ValueError(f"{image.bands} channels came out of it")
     if header.space == "lab":
         notes.append("LAB was converted to sRGB.")
-        kind = "rgb16" if probe.depth == 16 else "srgb"
-        return image.colourspace(kind).cast("ushort" if probe.depth == 16 else "uchar"), None
+        if header.reader == "pillow":  # which has done it
+            return image, None
+        return profiles.lab_to_srgb(image, deep=probe.depth == 16), None
     image = _whole_numbers(image, notes)
     if header.space == "cmyk":
-        return _from_cmyk(image, header, notes), None
+        # Opacity goes apart: libvips would scale it as ink.
+        inks = _from_cmyk(image[:4], header, notes)
+        return inks.bandjoin(image[4]) if probe.alpha else inks, None
     return _described(image, header, srgb=srgb, notes=notes)
 
 
@@ -53,8 +56,9 @@ def _whole_numbers(image: vips.Image, notes: list[str]) -> vips.Image:
         return (image + 32768).cast("ushort") if image.min() < 0 else (image * 2).cast("ushort")
     if kind not in ("uint", "int", "float", "double"):
         raise ValueError(f"its numbers are of a kind ({kind}) that is no picture")
-    low, high = image.min(), image.max()
-    if not (math.isfinite(low) and math.isfinite(high)):
+    low, high = image.min(), image.max()  # which pass over what is no number
+    strange = kind in ("float", "double") and (image != image).max() > 0
+    if strange or not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("it holds values that are no numbers")
     if kind in ("float", "double") and low >= _DARKEST and high <= _BRIGHTEST:
         if low < 0 or high > 1:
@@ -69,14 +73,10 @@ def _whole_numbers(image: vips.Image, notes: list[str]) -> vips.Image:
 def _from_cmyk(image: vips.Image, header: Header, notes: list[str]) -> vips.Image:
     icc = header.metadata.icc
     image = image.copy(interpretation="cmyk")
-    if profiles.is_for(icc, b"CMYK"):
-        try:
-            converted = profiles.to_srgb(image, icc)
-        except vips.Error:
-            pass
-        else:
-            notes.append("CMYK was converted to sRGB through the picture's own colour profile.")
-            return converted
+    # libvips would quietly take a profile of its own for one that cannot be used.
+    if icc is not None and profiles.is_for(icc, b"CMYK") and profiles.opens(icc, "CMYK"):
+        notes.append("CMYK was converted to sRGB through the picture's own colour profile.")
+        return profiles.to_srgb(image, icc)
     how = "it has no colour profile" if icc is None else "its colour profile cannot be used"
     notes.append(
         f"CMYK was converted to sRGB through a general profile, as {how}: colours are approximate."
@@ -102,7 +102,7 @@ def _described(
     if note:
         notes.append(note)
     if usable is not None and srgb:
-        notes.append("Colours were converted to sRGB: the output format holds no such profile.")
+        notes.append("Colours were converted to sRGB: the result cannot have the profile.")
         return profiles.to_srgb(image, usable), None
     return image, usable
 

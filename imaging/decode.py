@@ -130,7 +130,10 @@ def _opened(path: Path, file: BinaryIO, header: Header) -> tuple[vips.Image, obj
             options["fail_on"] = "warning"
         return vips.Image.jpegload_source(stream, **options), stream
     if found == "avif":
-        return vips.Image.heifload(os.fsencode(path), **options), None
+        image = vips.Image.heifload(os.fsencode(path), **options)
+        # libvips leaves the low bits empty: white would not be white, nor opaque opaque.
+        bits = int(image.get("bits-per-sample"))
+        return (image | (image >> bits)).cast("ushort"), None
     options["fail_on"] = "error"
     image = vips.Image.tiffload(os.fsencode(path), **options)
     if image.format not in ("uchar", "ushort"):  # its range is measured first
@@ -195,12 +198,19 @@ def as_stored(shown: Pixels, orientation: int) -> Pixels:
 
 
 def _cleaned(found: Metadata, notes: list[str]) -> Metadata:
-    """Orientation and thumbnails taken out; what is damaged is dropped, with a note."""
-    return replace(
-        found,
-        exif=_part("EXIF block", found.exif, exif_block.cleaned, notes),
-        xmp=_part("XMP packet", found.xmp, xmp_packet.cleaned, notes),
-    )
+    """Orientation and thumbnails taken out; what is damaged is dropped, with a note.
+
+    Where the container states no resolution that of EXIF holds.
+    """
+    exif = _part("EXIF block", found.exif, exif_block.cleaned, notes)
+    stated = _plausible(found.dpi) or (_plausible(exif_block.density(exif)) if exif else None)
+    xmp = _part("XMP packet", found.xmp, xmp_packet.cleaned, notes)
+    return replace(found, exif=exif, xmp=xmp, dpi=stated)
+
+
+def _plausible(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Dots an inch that someone may mean: some programs write 0, infinity or 1 for none."""
+    return dpi if dpi is not None and all(1 < value < 1e6 for value in dpi) else None
 
 
 def _part(

@@ -16,7 +16,9 @@ _ORIENTATION = 0x0112
 _IMAGE_WIDTH, _IMAGE_HEIGHT = 0x0100, 0x0101
 _EXIF_IFD = 0x8769
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
-_LONG = 4
+_RESOLUTIONS, _UNIT = (0x011A, 0x011B), 0x0128
+_INCHES = {2: 1.0, 3: 2.54}  # units of an inch and a centimetre
+_LONG, _RATIONAL = 4, 5
 _THUMB_OFFSETS = (0x0201, 0x0111)  # of a JPEG thumbnail; of the strips of an uncompressed one
 _THUMB_LENGTHS = (0x0202, 0x0117)
 _WIDTHS = {1: "B", 3: "H", 4: "I"}  # EXIF type to struct code: BYTE, SHORT, LONG
@@ -85,9 +87,9 @@ def cleaned(exif: bytes) -> bytes:
         return PREFIX + bytes(tiff.data)  # some writers leave the last pointer out
     second = tiff.number("I", pointer)
     struct.pack_into("<I", tiff.data, pointer, 0)
-    # A directory before or inside the first one is a fault, no thumbnail: unlinking is enough.
-    if second >= pointer + 4:
-        _drop_thumbnail(tiff, second)
+    # A directory inside the first one is a fault, no thumbnail: unlinking is enough.
+    if second >= pointer + 4 or 8 <= second < first:
+        _drop_thumbnail(tiff, second, (first, pointer + 4))
     return PREFIX + bytes(tiff.data)
 
 
@@ -106,6 +108,41 @@ def sized(exif: bytes, width: int, height: int) -> bytes:
     return PREFIX + bytes(tiff.data)
 
 
+def without_orientation(exif: bytes) -> bytes:
+    """A cleaned block without the tag, all values where they were."""
+    tiff = _opened(exif)
+    first = tiff.number("I", 4)
+    for entry in list(tiff.entries(first)):
+        if entry.tag == _ORIENTATION:
+            start, end = entry.at - 8, tiff.end(first) + 4  # the pointer moves up too
+            moved = bytes(tiff.data[start + 12 : end])
+            tiff.data[start:end] = moved.ljust(end - start, b"\0")
+            struct.pack_into(tiff.order + "H", tiff.data, first, tiff.number("H", first) - 1)
+            break
+    return PREFIX + bytes(tiff.data)
+
+
+def density(exif: bytes) -> tuple[float, float] | None:
+    """Dots an inch, across and down, as a cleaned block states them."""
+    tiff = _opened(exif)
+    found: dict[int, float] = {}
+    unit = 2
+    try:
+        for entry in tiff.entries(tiff.number("I", 4)):
+            if entry.tag == _UNIT and entry.code:
+                unit = entry.value
+            elif entry.tag in _RESOLUTIONS and tiff.number("H", entry.at - 6) == _RATIONAL:
+                at = tiff.number("I", entry.at)
+                below = tiff.number("I", at + 4)
+                found[entry.tag] = tiff.number("I", at) / below if below else 0.0
+    except ValueError:
+        return None
+    if len(found) < 2 or unit not in _INCHES:
+        return None
+    across, down = (found[tag] * _INCHES[unit] for tag in _RESOLUTIONS)
+    return across, down
+
+
 def _opened(exif: bytes) -> _Tiff:
     data = bytearray(exif.removeprefix(PREFIX))
     order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
@@ -117,7 +154,8 @@ def _opened(exif: bytes) -> _Tiff:
     return tiff
 
 
-def _drop_thumbnail(tiff: _Tiff, ifd: int) -> None:
+def _drop_thumbnail(tiff: _Tiff, ifd: int, kept: tuple[int, int]) -> None:
+    """Blank the directory at `ifd` and the pixels it points to, nothing of the range `kept`."""
     try:
         entries = list(tiff.entries(ifd))
     except ValueError:
@@ -125,11 +163,11 @@ def _drop_thumbnail(tiff: _Tiff, ifd: int) -> None:
     # One of each kind at most, however many a broken block lists.
     starts = [e.value for e in entries if e.tag in _THUMB_OFFSETS and e.code][:2]
     lengths = [e.value for e in entries if e.tag in _THUMB_LENGTHS and e.code][:2]
-    end = min(tiff.end(ifd) + 4, len(tiff.data))
+    end = min(tiff.end(ifd) + 4, len(tiff.data) if ifd > kept[0] else kept[0])
     tiff.data[ifd:end] = bytes(end - ifd)
     for start, length in zip(starts, lengths, strict=False):
         stop = min(start + length, len(tiff.data))
-        if end <= start < stop:
+        if 8 <= start < stop and (stop <= kept[0] or start >= kept[1]):
             tiff.data[start:stop] = bytes(stop - start)
             if len(tiff.data) - stop < 4:  # the usual place, last; a pad byte may follow
                 del tiff.data[start:]

@@ -187,7 +187,7 @@ class JpegSink:
                 body = text.text.encode("utf-8", "replace")
                 if self._fits(len(body), _SEGMENT_BYTES, "comment"):
                     yield _segment(_COM, body)
-        self.notes += metadata.unplaced("JPEG", comments=True)
+        self.notes += metadata.unplaced("JPEG", ("exif", "xmp", "iptc", "dpi", "comment"))
 
     def _fits(self, size: int, limit: int, what: str) -> bool:
         if size > limit:

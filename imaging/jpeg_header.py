@@ -19,6 +19,7 @@ from upscale.imaging.metadata import COMMENT, Text
 END = b"\xff\xd9"
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC = 0x0404
@@ -43,6 +44,10 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 class Endless(ValueError):
     """It goes on beyond all measure: no other reader is to try."""
+
+
+class UnusualJpeg(ValueError):
+    """A JPEG of a kind that is not read, whatever reads it."""
 
 
 @dataclass
@@ -139,11 +144,11 @@ def _frame(header: JpegHeader, marker: int, body: bytes) -> None:
         raise ValueError("its frame is cut off")
     precision, height, width, components = struct.unpack_from(">BHHB", body)
     if marker in _LOSSLESS:
-        raise ValueError("it is lossless or hierarchical JPEG, which hardly any program reads")
+        raise UnusualJpeg("it is lossless or hierarchical JPEG, which hardly any program reads")
     if precision != 8:
-        raise ValueError(f"it has {precision} bits a channel, and 8 are read")
+        raise UnusualJpeg(f"it has {precision} bits a channel, and 8 are read")
     if components not in (1, 3, 4):
-        raise ValueError(f"it has {components} channels")
+        raise UnusualJpeg(f"it has {components} channels")
     if not width or not height:
         raise ValueError(f"its frame states a size of {width} x {height}")
     header.width, header.height, header.components = width, height, components
@@ -157,6 +162,8 @@ def _take(header: JpegHeader, profile: dict[int, bytes], marker: int, body: byte
             return False
         if marker == _APP1 and body.startswith(EXIF):
             header.exif = header.exif or body
+        elif marker == _APP1 and body.startswith(_MORE_XMP):
+            _note_once(header, "Extended XMP was left out: only the main packet is kept.")
         elif marker == _APP1 and body.startswith(_XMP):
             header.xmp = header.xmp or body[len(_XMP) :]
         elif marker == _APP2 and body.startswith(_ICC):
@@ -172,6 +179,11 @@ def _take(header: JpegHeader, profile: dict[int, bytes], marker: int, body: byte
         if note not in header.notes and len(header.notes) < 8:
             header.notes.append(note)
     return marker == _COM or (0xE0 <= marker <= 0xEF and marker not in (_APP0, _APP14))
+
+
+def _note_once(header: JpegHeader, note: str) -> None:
+    if note not in header.notes:
+        header.notes.append(note)
 
 
 def _density(header: JpegHeader, body: bytes) -> None:

@@ -58,9 +58,11 @@ def normalise_colour(text: str, field: str) -> str:
     from PIL import ImageColor  # late: seldom needed, and slow to load
 
     try:
-        red, green, blue = ImageColor.getrgb(text.strip())[:3]
+        red, green, blue, *opacity = ImageColor.getrgb(text.strip())
+        if max(red, green, blue) > 255 or opacity not in ([], [255]):
+            raise ValueError("too much of a colour, or too little")
     except ValueError:
-        raise InvalidParameter(field, text, "a colour such as white or #ffcc00") from None
+        raise InvalidParameter(field, text, "an opaque colour such as white or #ffcc00") from None
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 

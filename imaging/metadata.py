@@ -6,14 +6,20 @@ Knows EXIF and XMP only through their own modules; knows nothing of files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from upscale.imaging import exif as exif_block
 from upscale.imaging import xmp as xmp_packet
 
+METADATA_LIMIT = 32 << 20
+"""Bytes of metadata that are taken from a file, also of inflated ones; the rest is left out."""
+
 COMMENT = "Comment"
 """The keyword under which comments of JPEG and GIF go."""
+
+
+_KNOWN_AS = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "dpi": "dots an inch"}
 
 
 @dataclass(frozen=True)
@@ -59,20 +65,38 @@ class Metadata:
             return replace(self, text=(*self.text, Text(COMMENT, words)))
         return replace(self, xmp=xmp_packet.with_note(self.xmp, facts))
 
-    def unplaced(self, name: str, *, comments: bool = False) -> list[str]:
-        """Notes on what a format called `name` has no place for: texts, unless they are `comments`
-        that it keeps, and the codes of cICP.
+    def unplaced(self, name: str, holds: Collection[str]) -> list[str]:
+        """Notes on what a format called `name` has no place for: it `holds` some of the fields,
+        and maybe `comment`.
         """
         notes = []
-        lost = dict.fromkeys(
-            text.keyword for text in self.text if not (comments and text.keyword == COMMENT)
-        )
+        lost = [
+            known
+            for field, known in _KNOWN_AS.items()
+            if getattr(self, field) is not None and field not in holds
+        ]
         if lost:
-            notes.append(f"{name} has no place for these texts, left out: {', '.join(lost)}.")
-        if self.cicp:
-            notes.append(f"{name} has no place for CICP colour codes: they were left out.")
+            notes.append(f"{name} has no place for {', '.join(lost)}: left out.")
+        keywords = dict.fromkeys(
+            text.keyword
+            for text in self.text
+            if not ("text" in holds or (text.keyword == COMMENT and "comment" in holds))
+        )
+        if keywords:
+            notes.append(f"{name} has no place for these texts, left out: {', '.join(keywords)}.")
+        if self.cicp and "cicp" not in holds:
+            notes.append(
+                f"Colour codes (CICP) are not written to {name}: colours will look different."
+            )
         return notes
 
     def stripped(self) -> Metadata:
         """Only what is needed to see the pixels rightly: the profile and how they are coded."""
         return Metadata(icc=self.icc, cicp=self.cicp)
+
+
+def stated_orientation(exif: bytes | None, xmp: bytes | None) -> int:
+    """The orientation, 1 to 8, of a file with these blocks: EXIF goes before XMP."""
+    if exif:
+        return exif_block.orientation(exif)
+    return xmp_packet.orientation(xmp) if xmp else 1

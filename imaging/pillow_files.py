@@ -27,10 +27,9 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
-from upscale.imaging import exif as exif_block
 from upscale.imaging.gif_header import count_frames
 from upscale.imaging.header import Header, Space, sides
-from upscale.imaging.metadata import COMMENT, Metadata, Text
+from upscale.imaging.metadata import COMMENT, Metadata, Text, stated_orientation
 from upscale.imaging.probe import Probe
 
 # Pillow's own ceiling is on what a header states, with fixed numbers, and is raised while opening.
@@ -137,6 +136,8 @@ def read_pixels(found: str, file: BinaryIO) -> npt.NDArray[np.generic]:
         image = image.convert("RGBA" if mode.alpha else mode.read_as)
     if mode.space == "lab":
         image = _from_lab(image)
+    if found == "bmp" and mode.alpha and image.getchannel("A").getextrema() == (0, 0):
+        image.putalpha(255)  # programs that fill the fourth byte with nothing mean no opacity
     pixels = np.asarray(image)
     if pixels.dtype.byteorder == ">":
         pixels = pixels.astype(pixels.dtype.newbyteorder("="))
@@ -199,7 +200,9 @@ def _orientation(image: ImageFile, metadata: Metadata) -> int:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         found = image.tag_v2.get(0x0112, 1)
         return found if isinstance(found, int) and 1 <= found <= 8 else 1
-    return exif_block.orientation(metadata.exif) if metadata.exif else 1
+    if isinstance(image, AvifImagePlugin.AvifImageFile):  # XMP does not count there
+        return stated_orientation(metadata.exif, None)
+    return stated_orientation(metadata.exif, metadata.xmp)
 
 
 def _frames(image: ImageFile) -> int:
@@ -207,30 +210,3 @@ def _frames(image: ImageFile) -> int:
         return max(1, int(getattr(image, "n_frames", 1)))
     except Exception:  # a fault in a later picture; the first one may be fine
         return 1
-
-
-def tiff_exif(image: TiffImagePlugin.TiffImageFile) -> bytes | None:
-    """What a TIFF says of a picture beside its layout, as an EXIF block of its own."""
-    found, kept = image.getexif(), Image.Exif()
-    for tag in _DESCRIPTIVE:
-        if tag in found:
-            kept[tag] = found[tag]
-    for pointer in (0x8769, 0x8825):  # Exif, GPS
-        directory = found.get_ifd(pointer)
-        directory.pop(_INTEROPERABILITY, None)  # a place in the old file, no value
-        if directory:
-            kept.get_ifd(pointer).update(directory)
-            kept[pointer] = kept.get_ifd(pointer)
-    if not len(kept):
-        return None
-    return kept.tobytes()
-
-
-_INTEROPERABILITY = 0xA005
-
-# ImageDescription, Make, Model, Software, DateTime, Artist, HostComputer, Rating, Copyright, and
-# the titles, comments, authors, keywords and subjects of Windows.
-_DESCRIPTIVE = (
-    *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298),
-    *(0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F),
-)

@@ -88,6 +88,7 @@ class PngSink:
         colour_type = _COLOUR_TYPES[spec.channels]
         header = struct.pack(">IIBBBBB", spec.width, spec.height, spec.depth, colour_type, 0, 0, 0)
         self._file.write(b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header))
+        self.notes += metadata.unplaced("PNG", ("exif", "xmp", "dpi", "text", "cicp"))
         for kind, data in metadata_chunks(metadata):
             self._file.write(_chunk(kind, data))
 

@@ -12,10 +12,8 @@ import zlib
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from upscale.imaging.metadata import Text
+from upscale.imaging.metadata import METADATA_LIMIT, Text
 
-# No more bytes of metadata than this are taken, inflated ones included; what is more is left out.
-METADATA_LIMIT = 32 << 20
 _TOO_MUCH = f"there are over {METADATA_LIMIT >> 20} MB of metadata"
 # Programs refuse a picture with a longer text, inflated (Pillow), and we would hand it on.
 _TEXT_LIMIT = 1 << 20
@@ -23,10 +21,12 @@ _TEXT_LIMIT = 1 << 20
 _MOST_CHUNKS = 1 << 18
 
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
+_RAW = (b"Raw profile type exif", b"Raw profile type APP1", b"Raw profile type xmp")
 _CRITICAL = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _XMP = b"XML:com.adobe.xmp"
+_XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
 _FIRST_CHUNK = 8
+_KEEPING = 500  # bytes that a text takes beside its own
 _INCH = 0.0254  # metres
 
 
@@ -91,6 +91,10 @@ def _walk(file: BinaryIO, header: PngHeader) -> None:
         except ValueError:
             break  # a file cut off: what stands before the cut may do, decoding will tell
         pixels = pixels or kind == b"IDAT"
+        if kind == b"tRNS" and pixels:
+            _note(header, kind, "it stands behind the pixels")
+            file.seek(at + length + 12)
+            continue
         if kind in _CRITICAL:
             _keep(header, at, min(length + 12, end - at))
         if kind == b"IEND":
@@ -116,7 +120,7 @@ def _read(file: BinaryIO, header: PngHeader, kind: bytes, length: int) -> None:
         _note(header, kind, _TOO_MUCH)
         return
     body, check = file.read(length), file.read(4)
-    header.room -= length
+    header.room -= length + _KEEPING
     if check == struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))):
         _take(header, kind, body)
     else:
@@ -218,10 +222,14 @@ def _world_text(header: PngHeader, body: bytes) -> None:
 def _text(header: PngHeader, key: bytes, text: bytes) -> None:
     if key == _XMP:
         header.xmp = header.xmp or text
-    elif key in _RAW_EXIF:
+    elif key in _RAW:
         # "\nexif\n    1234\n" and the block in hexadecimal digits
         raw = bytes.fromhex(text.split(b"\n", 3)[3].decode("ascii"))
-        header.exif = header.exif or raw
+        packet = raw.removeprefix(_XMP_SEGMENT)
+        if packet.lstrip().startswith(b"<"):  # an APP1 segment of a JPEG can be either
+            header.xmp = header.xmp or packet
+        else:
+            header.exif = header.exif or raw
     else:
         _check_length(text)
         header.text.append(Text(key.decode("latin-1"), text.decode("latin-1")))

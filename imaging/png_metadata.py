@@ -32,13 +32,13 @@ def metadata_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
         # not packed: other programs look for the packet in the plain bytes
         yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp
     for text in metadata.text:
-        if 1 <= len(text.keyword) <= 79:
-            yield _text_chunk(text)
+        yield _text_chunk(text)
 
 
 def _text_chunk(text: Text) -> tuple[bytes, bytes]:
     """tEXt or zTXt where Latin-1 and no language will do, as most programs write; else iTXt."""
-    keyword = text.keyword.encode("latin-1", "replace") + b"\0"
+    # 1 to 79 characters, by the specification
+    keyword = (text.keyword.encode("latin-1", "replace")[:79] or b"Comment") + b"\0"
     if not text.language and not text.translated:
         try:
             plain = text.text.encode("latin-1")

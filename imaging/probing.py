@@ -6,18 +6,16 @@ header that states an enormous picture gives a Probe that says so.
 
 from __future__ import annotations
 
-import struct
+import re
 from pathlib import Path
 from typing import BinaryIO
 
 from upscale.errors import UnreadableImage
-from upscale.imaging import exif as exif_block
-from upscale.imaging import xmp as xmp_packet
 from upscale.imaging.encoding import Encoding, fault_of, is_srgb
 from upscale.imaging.header import Header, sides
-from upscale.imaging.jpeg_header import Endless, check_scans, read_jpeg_header
+from upscale.imaging.jpeg_header import Endless, UnusualJpeg, check_scans, read_jpeg_header
 from upscale.imaging.kinds import ACCEPTED, NAMES, kind, read_head
-from upscale.imaging.metadata import Metadata
+from upscale.imaging.metadata import Metadata, stated_orientation
 from upscale.imaging.pillow_files import read_pillow_header
 from upscale.imaging.png_header import PngHeader, read_png_header
 from upscale.imaging.probe import Probe
@@ -49,14 +47,15 @@ def read_header(path: Path) -> Header:
 def broken(found: str, fault: Exception | str) -> UnreadableImage:
     """The error for a file that begins like a `found` and cannot be read on."""
     reason = str(fault).strip().split("\n")[-1].strip().rstrip(".")
+    reason = re.sub(r"^(Vips\w+|\w+2vips): ", "", reason)
     if not reason or "vips" in reason or reason.startswith("unable to"):
         reason = "its pixel data cannot be decoded"  # the library says less than that
     if reason == "could not create decoder object":  # nor does Pillow say why not
         reason = "its header makes no sense, or states a picture too large for the memory"
+    article = "an" if NAMES[found][0] == "A" else "a"
     return UnreadableImage(
-        f"The image file begins like a {NAMES[found]} but is broken, cut off or of a rare kind: "
-        f"{reason[:160]}. "
-        f"{ACCEPTED}"
+        f"The image file begins like {article} {NAMES[found]} but is broken, cut off or of a rare "
+        f"kind: {reason[:160]}. {ACCEPTED}"
     )
 
 
@@ -66,7 +65,7 @@ def _read(found: str, path: Path, file: BinaryIO, size: int) -> Header:
     if found == "jpeg":
         try:
             return _jpeg(file, size)
-        except Endless:
+        except (Endless, UnusualJpeg):
             raise
         except ValueError as fault:
             return _odd_jpeg(file, size, fault)
@@ -84,7 +83,7 @@ def _read(found: str, path: Path, file: BinaryIO, size: int) -> Header:
 
 def _png(file: BinaryIO, size: int) -> Header:
     header = read_png_header(file)
-    turned, notes = _orientation(header.exif, header.xmp), list(header.notes)
+    turned, notes = stated_orientation(header.exif, header.xmp), list(header.notes)
     encoding = _encoding(header, notes)
     return Header(
         Probe(
@@ -128,7 +127,7 @@ def _encoding(header: PngHeader, notes: list[str]) -> Encoding | None:
 
 def _jpeg(file: BinaryIO, size: int) -> Header:
     header = read_jpeg_header(file)
-    turned = _orientation(header.exif, header.xmp)
+    turned = stated_orientation(header.exif, header.xmp)
     return Header(
         Probe(
             format="jpeg",
@@ -164,11 +163,3 @@ def _odd_jpeg(file: BinaryIO, size: int, fault: ValueError) -> Header:
         return read_pillow_header("jpeg", file, size)
     except Exception:  # Pillow raises whatever it stumbles over, and says less
         raise fault from None
-
-
-def _orientation(exif: bytes | None, xmp: bytes | None) -> int:
-    try:
-        turned = exif_block.orientation(exif) if exif else 1
-    except struct.error:
-        turned = 1
-    return xmp_packet.orientation(xmp) if turned == 1 and xmp and not exif else turned

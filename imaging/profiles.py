@@ -33,7 +33,7 @@ def matching(icc: bytes | None, channels: int) -> tuple[bytes | None, str]:
             f"The colour profile is for {found} pixels, the picture is {_SPACES[wanted]}: "
             "the profile was dropped."
         )
-    if icc[12:16] not in _CLASSES or not _opens(icc, channels):
+    if icc[12:16] not in _CLASSES or not opens(icc, "L" if channels == 1 else "RGB"):
         return None, (
             "The colour profile is of a kind that cannot be used and was dropped; the pixels are "
             "taken as sRGB."
@@ -72,6 +72,12 @@ def to_srgb(image: vips.Image, icc: bytes | None) -> vips.Image:
         input_profile="cmyk" if icc is None else "none",
     )
     return one_channel(converted, alpha=image.bands == 2) if grey else converted
+
+
+def lab_to_srgb(image: vips.Image, *, deep: bool) -> vips.Image:
+    """CIE L*a*b* by D50, as files have it, to sRGB of 8 or 16 bits."""
+    lab = image if image.interpretation == "lab" else image.colourspace("lab")
+    return lab.icc_export(output_profile="srgb", pcs="lab", depth=16 if deep else 8)
 
 
 def one_channel(image: vips.Image, *, alpha: bool) -> vips.Image:
@@ -118,13 +124,13 @@ def _coded(linear: vips.Image) -> vips.Image:
     return (inside <= 0.0031308).ifthenelse(low, high)
 
 
-def _opens(icc: bytes, channels: int) -> bool:
-    """Whether LittleCMS makes anything of the profile."""
+def opens(icc: bytes, mode: str) -> bool:
+    """Whether LittleCMS makes anything of the profile for pixels of a mode of Pillow."""
     try:
         ImageCms.buildTransform(
             ImageCms.ImageCmsProfile(io.BytesIO(icc)),
             ImageCms.createProfile("sRGB"),
-            "L" if channels == 1 else "RGB",
+            mode,
             "RGB",
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

@@ -25,13 +25,10 @@ from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
 from upscale.imaging.rows import RowCount
 from upscale.imaging.tiff_directory import (
-    ASCII,
     BYTE,
-    EXIF_IFD,
-    GPS_IFD,
+    DESCRIPTIVE,
     LONG,
     LONG8,
-    SHORT,
     UNDEFINED,
     Directory,
     Value,
@@ -51,25 +48,7 @@ CLASSIC_BYTES = 1 << 32  # a longer file becomes a BigTIFF: offsets of a classic
 
 _HEADER_BYTES = 16  # of a BigTIFF; a classic one leaves half of them unused
 
-# Tags of IFD0 that describe a picture, not how its pixels are stored: what is taken from EXIF.
 _DESCRIPTION = 0x010E
-_DESCRIPTIVE = {
-    0x010D: ASCII,  # DocumentName
-    _DESCRIPTION: ASCII,
-    0x010F: ASCII,  # Make
-    0x0110: ASCII,  # Model
-    0x011D: ASCII,  # PageName
-    0x0131: ASCII,  # Software
-    0x0132: ASCII,  # DateTime
-    0x013B: ASCII,  # Artist
-    0x013C: ASCII,  # HostComputer
-    0x4746: SHORT,  # Rating
-    0x4749: SHORT,  # RatingPercent
-    0x8298: ASCII,  # Copyright
-    **dict.fromkeys(range(0x9C9B, 0x9CA0), BYTE),  # XPTitle, -Comment, -Author, -Keywords, -Subject
-    EXIF_IFD: None,
-    GPS_IFD: None,
-}
 
 
 class TiffSink:
@@ -192,8 +171,8 @@ class TiffSink:
         found, sound = read_exif(exif)
         tags: Directory = {}
         for tag, value in found.items():
-            if tag in _DESCRIPTIVE:
-                if isinstance(value, Value) and value.kind != _DESCRIPTIVE[tag]:
+            if tag in DESCRIPTIVE:
+                if isinstance(value, Value) and value.kind != DESCRIPTIVE[tag]:
                     sound = False
                 else:
                     tags[tag] = value
@@ -205,7 +184,8 @@ class TiffSink:
         """Comments as the description, where EXIF has none; notes for what has no place."""
         comments = [one.text for one in metadata.text if one.keyword == COMMENT]
         taken = bool(comments) and not described
-        self.notes += metadata.unplaced("TIFF", comments=taken)
+        comment = ("comment",) if taken else ()
+        self.notes += metadata.unplaced("TIFF", ("exif", "xmp", "iptc", "dpi", *comment))
         return {_DESCRIPTION: text("\n".join(comments))} if taken else {}
 
 

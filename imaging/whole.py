@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from upscale.errors import ServerFault
-from upscale.imaging.exif import PREFIX
+from upscale.imaging.exif import without_orientation
 from upscale.imaging.kinds import NAMES
 from upscale.imaging.metadata import COMMENT, Metadata
 from upscale.imaging.output_file import OutputFile
@@ -35,8 +35,8 @@ class WholeSink:
         self.notes: list[str] = []
         self._spec, self._count = spec, RowCount(spec)
         self._metadata = metadata
-        comments = spec.format == "gif"
-        self.notes += metadata.unplaced(NAMES[spec.format], comments=comments)
+        holds = ("comment",) if spec.format == "gif" else ("exif", "xmp")
+        self.notes += metadata.unplaced(NAMES[spec.format], holds)
         self._file = OutputFile(path)
         try:
             self._image = Image.new(_mode(spec), (spec.width, spec.height))
@@ -92,7 +92,10 @@ class WholeSink:
             options["method"] = _WEBP_METHOD
         else:
             options |= {"speed": _AVIF_SPEED, "max_threads": spec.threads}
-        exif = PREFIX + metadata.exif.removeprefix(PREFIX) if metadata.exif else None
+        exif = metadata.exif
+        if exif and spec.format == "avif":
+            # Else Pillow would write the block anew, and lose letters and maker notes.
+            exif = without_orientation(exif)
         blocks = {"icc_profile": metadata.icc, "exif": exif, "xmp": metadata.xmp}
         return options | {name: block for name, block in blocks.items() if block}
 
