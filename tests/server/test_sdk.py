@@ -1,17 +1,35 @@
-"""The OpenAI Python SDK against the server, as its users write it."""
+"""The OpenAI Python SDK against the server, as its users write it: the version of this environment,
+and in the slow test the newest of each older line, in environments of their own.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator
-from io import BytesIO
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 
+from tests.sdk import python_sdk
 from tests.server.live import Live, png
+from upscale.errors import QueueFull, ServerFault, UpscaleError
+
+OLDER = ("2.54.0", "1.109.1")
+ORDINARY = ("all_forms", "models", "errors", "chain", "at_once")
+# What the engine fails with, and how often it is asked.
+FAILURES: dict[str, tuple[UpscaleError | Exception, int]] = {
+    "failing": (ServerFault("It failed."), 1),
+    "busy": (QueueFull("The queue is full.", retry_after=1), 2),
+}
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    path.write_bytes(png())
+    return path
 
 
 @pytest.fixture
@@ -20,84 +38,49 @@ def client(live: Live) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def edit(client: openai.OpenAI, image: Any, **more: Any) -> Any:
-    extra = {"scale_factor": 4, **more.pop("extra_body", {})}
-    return client.images.edit(model="real-esrgan", image=image, prompt="", extra_body=extra, **more)
+@pytest.mark.parametrize("step", ORDINARY)
+def test_the_newest_sdk(client: openai.OpenAI, image: Path, step: str) -> None:
+    getattr(python_sdk, step)(client, image)
 
 
-def test_an_open_file_a_path_bytes_and_a_list(client: openai.OpenAI, tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(png())
-    with path.open("rb") as file:
-        for image in (file, path, png(), BytesIO(png()), [path], ("x.bin", png(), "image/avif")):
-            reply = edit(client, image)
-            assert reply.size == "48x32"
-            assert reply.metadata["provider"] == "local"
-            assert reply._request_id.startswith("req_")
+@pytest.mark.parametrize("step", list(FAILURES))
+def test_a_failed_upscale_does_not_run_three_times(
+    live: Live, client: openai.OpenAI, image: Path, step: str
+) -> None:
+    count_runs(live, step, lambda: getattr(python_sdk, step)(client, image))
 
 
-def test_a_stream_without_a_length(client: openai.OpenAI) -> None:
-    class Stream(BytesIO):
-        def seekable(self) -> bool:
-            return False
-
-    assert edit(client, Stream(png())).size == "48x32"
-
-
-def test_a_file_without_a_name(client: openai.OpenAI) -> None:
-    assert edit(client, (None, png())).size == "48x32"
+def count_runs(live: Live, step: str, run: Callable[[], None]) -> None:
+    live.engine.jobs.clear()
+    live.engine.failure, times = FAILURES[step]
+    run()
+    live.engine.failure = None
+    assert len(live.engine.jobs) == times
 
 
-def test_a_url_in_place_of_the_file(client: openai.OpenAI) -> None:
-    first = edit(client, png())
-    url = first.data[0].url
-    again = edit(client, openai.omit, extra_body={"image": url, "scale_factor": 2})
-    assert again.size == "96x64"
-    beside = edit(client, b"", extra_body={"image_url": url, "scale_factor": 2})
-    assert beside.size == "96x64"
+@pytest.fixture(scope="module", params=OLDER)
+def older(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with an older SDK."""
+    folder = tmp_path_factory.mktemp("sdk")
+    make = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(make, check=True, capture_output=True)
+    python = folder / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    install.append(f"openai=={request.param}")
+    done = subprocess.run(install, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"openai {request.param} cannot be installed: {done.stderr.strip()[-200:]}")
+    return python
 
 
-def test_json_by_the_generic_post(client: openai.OpenAI) -> None:
-    uri = "data:image/png;base64," + base64.b64encode(png()).decode()
-    body = {"model": "real-esrgan", "image": uri, "scale_factor": 2}
-    reply: Any = client.post("/images/edits", body=body, cast_to=object)
-    assert reply["size"] == "24x16"
+@pytest.mark.slow
+def test_older_sdks(live: Live, older: Path, image: Path) -> None:
+    def run(*steps: str) -> None:
+        script = str(Path(python_sdk.__file__))
+        command = [str(older), script, live.url, str(image), *steps]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
 
-
-def test_base64_and_a_dry_run(client: openai.OpenAI) -> None:
-    reply = edit(client, png(), response_format="b64_json", output_format="webp", n=2)
-    assert base64.b64decode(reply.data[1].b64_json)[8:12] == b"WEBP"
-    dry = edit(client, png(), extra_query={"dryRun": True})
-    assert dry.total_cost_micros == 0
-    assert dry.data is None
-    assert dry.plan["size"] == "48x32"
-
-
-def test_headers_by_the_raw_response(client: openai.OpenAI) -> None:
-    raw = client.images.with_raw_response.edit(model="real-esrgan", image=png(), prompt="x")
-    assert raw.headers["X-Lumenfall-Provider"] == "local"
-
-
-def test_errors_become_the_classes_of_the_sdk(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as wrong:
-        edit(client, png(), extra_body={"scale_factor": 99})
-    assert (wrong.value.code, wrong.value.param) == ("INVALID_REQUEST", "scale_factor")
-    assert wrong.value.request_id is not None
-    with pytest.raises(openai.NotFoundError) as unknown:
-        client.images.edit(model="nothing", image=png(), prompt="x")
-    assert unknown.value.code == "MODEL_NOT_FOUND"
-    with pytest.raises(openai.BadRequestError, match="looks like multipart"):
-        edit(client, png(), extra_headers={"Content-Type": "application/json"})
-    with pytest.raises(openai.BadRequestError, match="toFile"):
-        edit(client, [])
-
-
-def test_a_body_over_the_limit_is_an_answer_not_a_broken_connection(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.APIStatusError) as large:
-        edit(client, png() + bytes(40 << 20))
-    assert large.value.status_code == 413
-
-
-def test_models(client: openai.OpenAI) -> None:
-    assert {"real-esrgan", "bundled-x4"} <= {model.id for model in client.models.list()}
-    assert client.models.retrieve("fal/aura-sr").owned_by == "fal"
+    run(*ORDINARY)
+    for step in FAILURES:
+        count_runs(live, step, lambda step=step: run(step))  # type: ignore[misc]
