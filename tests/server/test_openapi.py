@@ -82,10 +82,20 @@ def send(live: Live, fields: dict[str, str], query: str = "") -> httpx.Response:
     return live.client.post(openapi.EDITS + query, data=data, files=files)
 
 
-@pytest.mark.parametrize("sample", described()[openapi.EDITS]["post"]["x-codeSamples"])
-def test_the_curl_lines_run(live: Live, sample: dict[str, str]) -> None:
-    program, url, *rest = shlex.split(sample["source"])
+def curl_lines() -> list[str]:
+    """The curl commands of the description and of the guides."""
+    found = [sample["source"] for sample in described()[openapi.EDITS]["post"]["x-codeSamples"]]
+    for page in ("api.md", "from-the-gateway.md"):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8").replace("\\\n", " ")
+        found += re.findall(r"^\$ (curl .*)$", text, re.M)
+    return found
+
+
+@pytest.mark.parametrize("command", curl_lines())
+def test_the_curl_lines_run(live: Live, command: str) -> None:
+    program, url, *rest = shlex.split(command)
     assert (program, set(rest[::2])) == ("curl", {"-F"})
+    assert url.startswith("http://127.0.0.1:8000" + openapi.EDITS)
     fields = dict(field.split("=", 1) for field in rest[1::2])
     _, question, query = url.partition("?")
     assert send(live, fields, question + query).status_code == 200
