@@ -22,7 +22,7 @@ SECONDS, MEGABYTES = 4.0, 400  # of processor time; of memory
 
 # In a process of its own, which is ended if it does not end.
 PROGRAM = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from upscale.errors import UnreadableImage
 from upscale.imaging.decode import decode
@@ -37,7 +37,9 @@ try:
     said = "read"
 except UnreadableImage as refusal:
     said = refusal.message
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+# Not getrusage: its peak goes on from that of the process which started this one.
+status = Path("/proc/self/status").read_text()
+peak = int(status.split("VmHWM:")[1].split()[0]) // 1024
 print(json.dumps([said, time.process_time() - began, peak]))
 """
 
