@@ -122,7 +122,9 @@ async def _answer(
         )
         about = metadata(edit.model, plan, quote, receipt)
         if wanted.response_format == "b64_json":
-            return base64_reply(target, wanted.n, plan, about)
+            file = target.open("rb")
+            folder.lend(file, target.stat().st_size)
+            return base64_reply(file, wanted.n, plan, about)
         name = await asyncio.to_thread(ours.media.adopt, target, plan.output.format)
     return url_reply(f"{base_url(request, ours.settings)}/media/{name}", wanted.n, plan, about)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -37,10 +37,9 @@ def url_reply(url: str, n: int, plan: Plan, about: dict[str, Any]) -> Response:
     return JSONResponse({**_head(plan), "data": [{"url": url}] * n, "metadata": about})
 
 
-def base64_reply(result: Path, n: int, plan: Plan, about: dict[str, Any]) -> Response:
-    """`n` times the file itself, encoded as it is sent; the file may be removed meanwhile."""
-    file = result.open("rb")
-    size = result.stat().st_size
+def base64_reply(file: BinaryIO, n: int, plan: Plan, about: dict[str, Any]) -> Response:
+    """`n` times the open file itself, encoded as it is sent; its name may be removed meanwhile."""
+    size = os.fstat(file.fileno()).st_size
     head = json.dumps({**_head(plan), "data": []}, separators=(",", ":"))[:-2].encode()
     tail = f'],"metadata":{json.dumps(about, separators=(",", ":"))}}}'.encode()
     entry = len(b'{"b64_json":""}') + (size + 2) // 3 * 4

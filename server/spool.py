@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ class Spool:
         self._folder = folder
         self._max_bytes, self._min_free_bytes = max_bytes, min_free_bytes
         self._held = self._ahead = 0
-        self._counting = threading.Lock()
+        # Counted down where a file is let go of, which may be anywhere: in `count` itself, too.
+        self._counting = threading.RLock()
         self._own: Path | None = None
         self._lock: BinaryIO | None = None
         self._stale: list[Path] = []
@@ -166,6 +168,13 @@ class RequestFolder:
         finally:
             self.spool.count(0, ahead=-size)
             self.give_back(size)
+
+    def lend(self, file: BinaryIO, size: int) -> None:
+        """Count `size` bytes of an open `file` until it is let go of: one that is read after the
+        request's folder is removed takes its place on the disk until then.
+        """
+        self.spool.count(size)
+        weakref.finalize(file, self.spool.count, -size).atexit = False
 
 
 def private_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from tests.server.fake import FakeEngine
 from upscale.server.app import create_app
 from upscale.server.services import UpscaleEngine
+from upscale.server.spool import Spool
 from upscale.settings import Settings
 
 EDITS = "/openai/v1/images/edits"
@@ -25,12 +26,13 @@ EDITS = "/openai/v1/images/edits"
 
 @dataclass
 class Live:
-    """A running server: its address, its engine, its settings, and a client for it."""
+    """A running server: its address, its engine, its settings, a client for it, its spool."""
 
     url: str
     engine: FakeEngine
     settings: Settings
     client: httpx.Client
+    spool: Spool
 
     def edit(self, data: dict[str, Any] | None = None, **more: Any) -> httpx.Response:
         """A multipart edit of a small PNG with real-esrgan, changed by what is given."""
@@ -46,8 +48,9 @@ def serving(settings: Settings, real: UpscaleEngine | None = None) -> Iterator[L
     # The protocol is named: asyncio switches delays off for sockets that say they are TCP.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
+        app = create_app(settings, real or engine)
         config = uvicorn.Config(
-            create_app(settings, real or engine),
+            app,
             log_config=None,
             access_log=False,
             lifespan="on",
@@ -61,7 +64,7 @@ def serving(settings: Settings, real: UpscaleEngine | None = None) -> Iterator[L
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with httpx.Client(base_url=url, timeout=30) as client:
             try:
-                yield Live(url, engine, settings, client)
+                yield Live(url, engine, settings, client, app.state.services.spool)
             finally:
                 client.close()
                 server.should_exit = True
