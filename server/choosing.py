@@ -131,9 +131,10 @@ def how_to_install(model: CatalogueModel) -> str:
 def not_served(model: CatalogueModel) -> ModelDisabled:
     """Why a model of the catalogue cannot run here, and what would change that."""
     known = pull_for(model)
-    text = f"No installed network serves the model '{model.id}'. Install one: "
-    text += f"upscale weights pull {known.id} ({known.described}), or a " if known else "a "
-    text += f"file of your own: upscale weights import FILE --as {model.id}."
+    text = f"No installed network serves the model '{model.id}'. Install "
+    if known is not None:
+        text += f"one: upscale weights pull {known.id} ({known.described}), or "
+    text += f"a file of your own: upscale weights import FILE --as {model.id}."
     keys = [f"{route.provider.key} ({route.provider.name})" for route in model.routes]
     if keys:
         text += f" Remote routes come later; their keys will be {' or '.join(keys)}."

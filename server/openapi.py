@@ -80,7 +80,7 @@ ERRORS: tuple[UpscaleError, ...] = (
     InvalidParameter("scale_factor", "99", "a number from 1 to 16"),
     ModelNotFound("real-esrgam", "real-esrgan"),
     ModelDisabled(
-        "No installed network serves the model 'aura-sr'. Install one: "
+        "No installed network serves the model 'aura-sr'. Install a file of your own: "
         "upscale weights import FILE --as aura-sr."
     ),
     NotFound("There is nothing at /nope."),
@@ -112,6 +112,7 @@ def document() -> dict[str, Any]:
                 "get": _get(
                     "One model, or the JSON Schema of what a request for it may hold",
                     _MODEL,
+                    400,
                     404,
                     parameters=[_NAME, _flag("schema", "The JSON Schema instead.")],
                 )
