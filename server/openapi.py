@@ -9,6 +9,7 @@ from typing import Any
 
 from upscale import __version__
 from upscale.errors import (
+    Draining,
     InvalidParameter,
     MethodNotAllowed,
     ModelDisabled,
@@ -20,7 +21,7 @@ from upscale.errors import (
     UnsupportedMediaType,
     UpscaleError,
 )
-from upscale.server.errors import error_body
+from upscale.server.errors import error_body, of_status
 from upscale.server.schema import COMMON
 
 # 8 x 8 pixels of grey.
@@ -89,6 +90,7 @@ ERRORS: tuple[UpscaleError, ...] = (
     UnsupportedMediaType("Content-Type is text/plain."),
     QueueFull("16 jobs are waiting, about 90 s of work. Try again later.", retry_after=6),
     ServerFault("Something unexpected went wrong. The server's log has the details."),
+    Draining("The server is shutting down; try again in a minute."),
 )
 
 
@@ -105,7 +107,7 @@ def document() -> dict[str, Any]:
             EDITS: {"post": _edit()},
             "/openai/v1/models": {"get": _get("List the models", _list(_MODEL))},
             "/openai/v1/models/{name}": {
-                "get": _get("One model", _MODEL, 404, parameters=[_NAME]),
+                "get": _get("One model", _MODEL, 400, 404, parameters=[_NAME]),
             },
             "/v1/models": {"get": _get("List the models", _list(_MODEL))},
             "/v1/models/{name}": {
@@ -226,7 +228,7 @@ def _edit() -> dict[str, Any]:
                     }
                 },
             },
-            **_errors(400, 404, 405, 413, 415, 429, 500),
+            **_errors(400, 404, 405, 413, 415, 429, 500, 503),
         },
         "x-codeSamples": [
             {
@@ -270,9 +272,9 @@ def _media() -> dict[str, Any]:
         "parameters": [{**_NAME, "example": _MEDIA.rsplit("/", 1)[1]}],
         "responses": {
             "200": {"description": "OK", "headers": _headers(), "content": {"image/*": file}},
-            "206": {"description": "A part of it", "headers": _headers()},
+            "206": {"description": "A part", "headers": _headers(), "content": {"image/*": file}},
             "304": {"description": "The caller has it already", "headers": _headers()},
-            **_errors(404, 405),
+            **_errors(404, 405, 416),
         },
     }
 
@@ -302,11 +304,10 @@ def _headers() -> dict[str, Any]:
 def _errors(*statuses: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status in statuses:
-        examples = {
-            type(error).__name__: {"value": error_body(error)}
-            for error in ERRORS
-            if error.status == status
-        }
+        fitting = [error for error in ERRORS if error.status == status]
+        # Those that a library decides on have no class of their own.
+        fitting = fitting or [of_status(status, "GET", "/media/…")]
+        examples = {type(error).__name__: {"value": error_body(error)} for error in fitting}
         found[str(status)] = {
             "description": " or ".join(examples),
             "headers": _headers(),
