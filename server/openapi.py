@@ -221,10 +221,11 @@ def _edit() -> dict[str, Any]:
                 "headers": _headers(),
                 "content": {
                     "application/json": {
+                        "schema": {"anyOf": [_shape(_RESULT), _shape(_DRY_RUN)]},
                         "examples": {
                             "a result": {"value": _RESULT},
                             "a dry run": {"value": _DRY_RUN},
-                        }
+                        },
                     }
                 },
             },
@@ -277,6 +278,18 @@ def _media() -> dict[str, Any]:
             **_errors(404, 405, 416),
         },
     }
+
+
+def _shape(example: Any) -> dict[str, Any]:
+    """The schema of replies that have the members of `example`, with its types, and maybe more."""
+    if isinstance(example, dict):
+        members = {name: _shape(value) for name, value in example.items()}
+        # An entry of `data` has its link, or its bytes.
+        return {"type": "object", "properties": members, "required": sorted({*members} - {"url"})}
+    if isinstance(example, list):
+        return {"type": "array", "items": _shape(example[0])}
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    return {"type": kinds[type(example)]}
 
 
 def _list(entry: dict[str, Any]) -> dict[str, Any]:
