@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from upscale.errors import InvalidRequest, TooLarge
 from upscale.server.addresses import is_public
@@ -135,6 +141,48 @@ def test_certificates_are_checked_against_the_name_not_the_address() -> None:
     assert str(request.url) == "https://[2606:4700::1111]/a.png"
     assert request.headers["host"] == "example.com"
     assert request.extensions["sni_hostname"] == "example.com"
+
+
+def certificate(folder: Path, host: str) -> Path:
+    """A file with a key and a certificate that it signed itself, for one host."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
+    path = folder / f"{host}.pem"
+    path.write_bytes(secret + signed.public_bytes(encoding))
+    return path
+
+
+def test_https_is_fetched_from_those_who_prove_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = certificate(tmp_path, "house.test")
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(own)
+    handler = type("Handler", (Site,), {"hosts": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = server_side.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        port = server.server_address[1]
+        answers = {"other.test": ["127.0.0.1"]}
+        more = {"answers": answers, "local_hosts": "house.test,other.test"}
+        assert "reached" in refusal(f"https://house.test:{port}/a.png", tmp_path, **more)
+        trusting = ssl.create_default_context(cafile=own)
+        monkeypatch.setattr(httpx, "create_ssl_context", lambda: trusting)
+        assert fetch(f"https://house.test:{port}/a.png", tmp_path, **more) == b"picture"
+        # The same address by another name, for which the certificate does not speak.
+        assert "reached" in refusal(f"https://other.test:{port}/a.png", tmp_path, **more)
+        server.shutdown()
+    assert handler.hosts == [f"house.test:{port}"]  # type: ignore[attr-defined]
 
 
 def test_bytes_and_time_are_capped(site: tuple[int, list[str]], tmp_path: Path) -> None:

@@ -201,6 +201,24 @@ def test_a_caller_is_told_that_there_is_no_room(tmp_path: Path) -> None:
         assert full.edit({"model": "bundled-x4", "response_format": "b64_json"}).is_success
 
 
+def test_what_a_slow_caller_is_reading_stays(tmp_path: Path) -> None:
+    size, name = 16 << 20, "0" * 27 + ".png"
+    with serving(Settings(data_dir=tmp_path, media_quota_bytes=size + 10)) as live:
+        path = tmp_path / "media" / name
+        path.write_bytes(bytes(size))
+        os.utime(path, (0, time.time() - 600))
+        with live.client.stream("GET", f"/media/{name}") as reading:
+            pieces = reading.iter_raw(1 << 16)
+            got = len(next(pieces))
+            check_error(live.edit({"model": "bundled-x4"}), 507, "INTERNAL_ERROR")
+            assert path.exists()
+            assert got + sum(map(len, pieces)) == size
+        deadline = time.monotonic() + 5
+        while live.edit({"model": "bundled-x4"}).status_code == 507:
+            assert time.monotonic() < deadline
+        assert not path.exists()
+
+
 def test_links_are_recognised_by_their_end() -> None:
     name = "0" * 27 + ".png"
     assert linked_name(f"http://a:1/media/{name}") == name
