@@ -17,6 +17,7 @@ from upscale.errors import InvalidRequest, ServerFault
 from upscale.server.addresses import is_loopback
 from upscale.server.app import create_app
 from upscale.server.spool import private_folder
+from upscale.server.storage.choose import choose_storage
 from upscale.settings import Settings
 
 # Clients keep connections open this long between requests, in seconds.
@@ -27,12 +28,14 @@ def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
     """Serve until SIGINT or SIGTERM, then give what is at work `drain_seconds` to finish.
 
     `ready` is told the server's address once it answers. Raises InvalidRequest for an address that
-    may not be served, ServerFault when it cannot be bound or the data folder not written.
+    may not be served, ServerFault when it cannot be bound, or the data folder or the bucket for
+    results not be used.
     """
     check_address(settings)
     # Whatever this process and its workers write belongs to this user alone.
     os.umask(0o077)
     private_folder(settings.data_dir / "spool")
+    choose_storage(settings).open()
     with contextlib.closing(_bind(settings.host, settings.port)) as listener:
         url = _url(settings.host, listener.getsockname()[1])
         _join_logs()

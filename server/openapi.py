@@ -11,6 +11,7 @@ from upscale import __version__
 from upscale.errors import (
     Draining,
     InvalidParameter,
+    MediaFull,
     MethodNotAllowed,
     ModelDisabled,
     ModelNotFound,
@@ -91,6 +92,7 @@ ERRORS: tuple[UpscaleError, ...] = (
     QueueFull("16 jobs are waiting, about 90 s of work. Try again later.", retry_after=6),
     ServerFault("Something unexpected went wrong. The server's log has the details."),
     Draining("The server is shutting down; try again in a minute."),
+    MediaFull(size=52_428_800, quota=41_943_040),
 )
 
 
@@ -229,7 +231,7 @@ def _edit() -> dict[str, Any]:
                     }
                 },
             },
-            **_errors(400, 404, 405, 413, 415, 429, 500, 503),
+            **_errors(400, 404, 405, 413, 415, 429, 500, 503, 507),
         },
         "x-codeSamples": [
             {

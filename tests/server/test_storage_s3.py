@@ -12,6 +12,7 @@ import pytest
 
 from tests.server.live import Live, check_error, serving
 from upscale.errors import InvalidRequest, MediaFull, OutputFault, ServerFault
+from upscale.server.main import serve
 from upscale.server.media import MediaStore
 from upscale.server.storage.choose import choose_storage
 from upscale.server.storage.s3 import S3Storage
@@ -128,7 +129,7 @@ def test_the_quota_holds_for_a_bucket_too(settings: Settings, bucket: Any) -> No
 
 def test_a_bucket_that_is_not_there_keeps_the_server_from_starting(settings: Settings) -> None:
     with pytest.raises(OutputFault, match="bucket"):
-        S3Storage(settings.model_copy(update={"s3_bucket": "missing"})).open()
+        serve(settings.model_copy(update={"s3_bucket": "missing", "port": 0}))
 
 
 def test_a_service_that_is_gone_is_an_error_of_ours(settings: Settings) -> None:
