@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,12 @@ from upscale.errors import InvalidRequest, MediaFull, OutputFault, ServerFault
 from upscale.server.main import serve
 from upscale.server.media import MediaStore
 from upscale.server.storage.choose import choose_storage
-from upscale.server.storage.s3 import S3Storage
 from upscale.settings import Settings
 
 boto3 = pytest.importorskip("boto3", reason="the extra `s3` is not installed")
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
+
+from upscale.server.storage.s3 import S3Storage  # noqa: E402
 
 BUCKET = "results"
 
@@ -151,3 +153,13 @@ def test_local_only_takes_a_service_of_the_house_alone(settings: Settings) -> No
         choose_storage(settings.model_copy(update={"local_only": True, "s3_endpoint": ""}))
     choose_storage(settings.model_copy(update={"local_only": True}))
     choose_storage(settings.model_copy(update={**house, "local_hosts": "minio.house"}))
+
+
+def test_without_the_extra_the_error_names_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.delitem(sys.modules, "upscale.server.storage.s3")
+    with pytest.raises(InvalidRequest, match=r"upscale\[s3\]"):
+        choose_storage(settings)
+    choose_storage(settings.model_copy(update={"s3_bucket": ""}))
