@@ -47,8 +47,10 @@ class CompactWithWideBase(nn.Module):
         out = out.float()
         # The base is added before the residual is spread: the nearest neighbour of all pixels of a
         # cell is the one that the cell stands for, so no enlarged base has to be made.
-        out.unflatten(1, (x.shape[1], self.upscale, self.upscale)).add_(x[:, :, None, None])
-        return self.upsampler(out)
+        cells = out.view(len(x), x.shape[1], self.upscale**2, *x.shape[2:])
+        cells += x[:, :, None]
+        large: Tensor = self.upsampler(out)
+        return large
 
 
 def _merge_branches(model: nn.Module) -> None:
