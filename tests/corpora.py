@@ -29,7 +29,7 @@ SCALE = 2
 REFUSED = {
     # 64 megapixels and more, over UPSCALE_MAX_INPUT_PIXELS, are refused by a rule, not by this
     # list. A fax whose data have a bad code word in the middle: Pillow leaves the rest white.
-    "corrupt/tiff/crash-74d2a78403a5a59db1fb0a2b8735ac068a75f6e3.tif": "cannot be decoded",
+    "corrupt/tiff/crash-74d2a78403a5a59db1fb0a2b8735ac068a75f6e3.tif": "Bad code word",
 }
 
 
