@@ -41,8 +41,8 @@ def _kind(annotation: Any) -> str:
         return ", ".join(str(value) for value in get_args(annotation))
     if isinstance(annotation, types.UnionType):
         return _kind(next(a for a in get_args(annotation) if a is not type(None)))
-    names = {str: "text", int: "whole number", float: "number", Decimal: "number", bool: "0 or 1", Path: "folder"}
-    return names[annotation]
+    numbers = {int: "whole number", float: "number", Decimal: "number"}
+    return {**numbers, str: "text", bool: "0 or 1", Path: "folder"}[annotation]
 
 
 def _bounds(field: FieldInfo) -> str:
