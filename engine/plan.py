@@ -203,7 +203,6 @@ def make_plan(
         output.format,
         width,
         height,
-        output.depth,
         max_pixels=limits.max_output_pixels,
         max_side=limits.max_output_side,
         max_whole_pixels=limits.max_whole_pixels,

@@ -82,7 +82,6 @@ def check_output(
     format: str,
     width: int,
     height: int,
-    depth: int,
     *,
     max_pixels: int,
     max_side: int,
@@ -90,9 +89,8 @@ def check_output(
 ) -> None:
     """Raise TooLarge if a result of `width` x `height` pixels cannot be written as `format`.
 
-    The limits count pixels, whatever their `depth`: formats of 8 bits get 8 bits.
+    The limits count pixels, whatever their depth.
     """
-    del depth
     facts, name = FORMATS[format], NAMES[format]
     pixels, side = width * height, max(width, height)
     size = f"({width} x {height})"

@@ -199,7 +199,6 @@ def _check_output(probe: Probe, factor: Decimal, wanted: Parameters, settings: S
         wanted.output_format,
         width,
         height,
-        probe.depth,
         max_pixels=settings.max_output_pixels,
         max_side=settings.max_output_side,
         max_whole_pixels=settings.max_whole_pixels,

@@ -10,7 +10,7 @@ def _probe(width, height):
 
 
 def _check(format, width, height, *, pixels=1 << 28, side=65535, whole=1 << 26):
-    check_output(format, width, height, 8, max_pixels=pixels, max_side=side, max_whole_pixels=whole)
+    check_output(format, width, height, max_pixels=pixels, max_side=side, max_whole_pixels=whole)
 
 
 @pytest.mark.parametrize(
