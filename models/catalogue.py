@@ -54,7 +54,7 @@ class ScaleRule:
         """A factor from a request (text or number). Raises InvalidParameter."""
         shown = str(text).strip()
         try:
-            factor = Decimal(shown) if len(shown) <= _MAX_DIGITS else Decimal("NaN")
+            factor = plain_number(shown)
         except InvalidOperation:
             factor = Decimal("NaN")
         if isinstance(text, bool) or not factor.is_finite():
@@ -72,6 +72,14 @@ class ScaleRule:
             good = self.minimum <= factor <= self.maximum
         if not good:
             raise InvalidParameter("scale_factor", factor, self.allowed)
+
+
+def plain_number(text: str) -> Decimal:
+    """A number as programs write it; NaN for what Python alone takes for one, as 1_0 or other
+    scripts' digits, and for endless ones. Raises InvalidOperation for no number at all.
+    """
+    plain = len(text) <= _MAX_DIGITS and text.isascii() and "_" not in text
+    return Decimal(text) if plain else Decimal("NaN")
 
 
 NETWORK_RULE = ScaleRule("free")

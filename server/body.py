@@ -5,6 +5,7 @@ Every piece is counted and handed on as it arrives; nothing here or below holds 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,8 +37,10 @@ class Reader(Protocol):
         """Close what is open."""
 
 
-async def read_form(request: Request, folder: RequestFolder, max_bytes: int) -> Form:
-    """Read the whole body; files go to `folder`.
+async def read_form(
+    request: Request, folder: RequestFolder, max_bytes: int, idle_seconds: float
+) -> Form:
+    """Read the whole body; files go to `folder`. The caller may be silent for `idle_seconds`.
 
     Raises TooLarge as soon as `max_bytes` are passed (at once where Content-Length says so),
     UnsupportedMediaType, InvalidRequest for a body that is not what its header says, and what
@@ -48,7 +51,7 @@ async def read_form(request: Request, folder: RequestFolder, max_bytes: int) -> 
         _check_size("The request body", int(length), max_bytes)
         folder.check(int(length))
     with contextlib.closing(_reader(request, folder.path)) as reader:
-        async for piece in _limited(request, max_bytes):
+        async for piece in _limited(request, max_bytes, idle_seconds):
             folder.take(len(piece))
             reader.feed(piece)
         return reader.finish()
@@ -81,9 +84,19 @@ def _boundary(options: dict[bytes, bytes]) -> bytes:
     return boundary
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def _limited(request: Request, max_bytes: int, idle_seconds: float) -> AsyncIterator[bytes]:
     got = 0
-    async for piece in request.stream():
+    pieces = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise InvalidRequest(
+                f"The upload stalled: nothing came for {idle_seconds:g} seconds. Send it again."
+            ) from None
         got += len(piece)
         _check_size("The request body so far", got, max_bytes)
         yield piece

@@ -52,7 +52,9 @@ async def edit_image(request: Request) -> Response:
     ours = services(request)
     dry_run = is_dry_run(request.query_params)
     with ours.spool.request_folder() as folder:
-        form = await read_form(request, folder, ours.settings.max_body_bytes)
+        form = await read_form(
+            request, folder, ours.settings.max_body_bytes, ours.settings.upload_idle_seconds
+        )
         return await _while_connected(request, _answer(request, ours, form, folder, dry_run))
 
 

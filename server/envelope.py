@@ -6,6 +6,7 @@ Pure ASGI, outermost of ours, so that it holds for unknown paths and for crashes
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 from starlette.datastructures import MutableHeaders
@@ -91,7 +92,7 @@ class _Sender:
             "request",
             extra=logs.fields(
                 method=self._request.method,
-                path="/media/***" if path.startswith("/media/") else path[:200],
+                path=_MEDIA_NAME.sub("***", path)[:200],
                 status=self._status,
                 ms=round((time.monotonic() - self._begun) * 1000),
                 request=self._request.state.request_id,
@@ -111,6 +112,10 @@ class _Sender:
         headers["X-Lumenfall-Provider"] = state.provider
         headers["X-Lumenfall-Model"] = state.model
         headers["X-Lumenfall-Request-Id"] = headers["x-request-id"] = state.request_id
+
+
+# In any path, however it is written: whoever has the name has the picture.
+_MEDIA_NAME = re.compile(r"[0-9A-Za-z]{20,}\.[A-Za-z]{3,4}")
 
 
 def _is_json(headers: MutableHeaders) -> bool:

@@ -158,8 +158,10 @@ def _parsed(url: str, base: httpx.URL | None = None) -> httpx.URL:
         raise _refused("it is not a valid URL") from fault
     if parsed.scheme not in _PORTS:
         raise _refused("only http and https URLs are fetched")
-    if not host or port == 0:
+    if not host:
         raise _refused("it names no host")
+    if port is not None and not 0 < port < 65536:
+        raise _refused("its port is none")
     if parsed.userinfo:
         raise _refused("it holds a user name or password")
     return parsed

@@ -44,6 +44,7 @@ class JsonReader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._text = bytearray()
+        self._begun = False  # whether anything but blanks came
         self._string: bytearray | None = None
         self._long: _LongString | None = None
         self._escaped = False
@@ -65,7 +66,12 @@ class JsonReader:
         if self._string is not None:
             raise _invalid("it ends within a string")
         try:
-            data = json.loads(bytes(self._text), parse_float=Decimal, parse_constant=str)
+            data = json.loads(
+                bytes(self._text),
+                parse_float=Decimal,
+                parse_constant=str,
+                object_pairs_hook=_members,
+            )
         except (ValueError, ArithmeticError, RecursionError) as fault:
             reason = str(fault) if isinstance(fault, json.JSONDecodeError) else "unreadable"
             raise _invalid(reason) from fault
@@ -127,11 +133,11 @@ class JsonReader:
         self._string = self._long = None
 
     def _keep(self, text: bytes) -> None:
-        if not self._text.strip() and text.lstrip().startswith(b"--"):
-            raise InvalidRequest(
-                "The body looks like multipart/form-data while Content-Type says "
-                "application/json. Do not set Content-Type yourself; the client knows the boundary."
-            )
+        # Looked at once, at the first byte that is no blank: this is asked for every string.
+        if not self._begun and (begin := text.lstrip()):
+            self._begun = True
+            if begin.startswith(b"--"):
+                raise _multipart()
         self._text += text
         if len(self._text) > _MAX_TEXT:
             if _BYTES.search(self._text):
@@ -183,6 +189,23 @@ class JsonReader:
     def _long_string(self, value: str) -> ImagePart | None:
         mark, number = value[: len(self._mark)], value[len(self._mark) :]
         return self._longs[int(number)] if mark == self._mark else None
+
+
+def _multipart() -> InvalidRequest:
+    return InvalidRequest(
+        "The body looks like multipart/form-data while Content-Type says application/json. "
+        "Do not set Content-Type yourself; the client knows the boundary."
+    )
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members. Raises InvalidRequest for a name that comes twice with two values."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        for name, value in pairs:
+            if members[name] != value:
+                raise InvalidRequest(f"'{name[:80]}' comes twice, with different values.")
+    return members
 
 
 class _LongString:

@@ -82,6 +82,8 @@ class MediaStore:
         if stored is None:
             raise _gone()
         tag = f'"{hashlib.sha256(name.encode()).hexdigest()[:32]}"'
+        if method == "HEAD":  # ranges are for GET alone (RFC 9110, 14.2)
+            headers = {name: value for name, value in headers.items() if name.lower() != "range"}
         what = answer(headers, stored.size, tag, stored.made)
         sent = self._headers(stored, tag, what)
         if what.status == 416:

@@ -10,6 +10,7 @@ from starlette.datastructures import QueryParams
 
 from upscale.errors import InvalidParameter, InvalidRequest
 from upscale.imaging.limits import normalise_colour, normalise_format
+from upscale.models.catalogue import plain_number
 from upscale.server.forms import Form
 from upscale.server.target import Target
 
@@ -18,7 +19,6 @@ _MAX_SIDE = 1 << 20
 _MAX_MEGAPIXELS = 1 << 20
 _MAX_SEED = 2**63 - 1
 _MAX_N = 10
-_MAX_DIGITS = 32
 _YES, _NO = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
 
 
@@ -82,15 +82,21 @@ def read_parameters(form: Form) -> Parameters:
 def is_dry_run(query: QueryParams) -> bool:
     """Whether the query asks for a dry run. Raises InvalidParameter where that cannot be told."""
     # One yes is enough: a run that nobody asked for could cost something.
-    return is_true(query, "dryRun", "dryrun", "dry_run", "dry-run")
+    return is_true(query, "dryRun", "dry_run", "dry-run", bare=True)
 
 
-def is_true(query: QueryParams, *names: str) -> bool:
+def is_true(query: QueryParams, *names: str, bare: bool = False) -> bool:
     """Whether any of the parameters `names` of a query says yes, in any spelling of it.
 
-    Raises InvalidParameter, naming the first, for what is neither yes nor no.
+    Names count in any case; `bare`: one without a value says yes. Raises InvalidParameter, naming
+    the first, for what is neither yes nor no.
     """
-    wishes = [value.strip().lower() for key, value in query.multi_items() if key in names]
+    known = {name.lower() for name in names}
+    wishes = [
+        value.strip().lower() or ("true" if bare else "")
+        for key, value in query.multi_items()
+        if key.lower() in known
+    ]
     for wish in wishes:
         if wish and wish not in (*_YES, *_NO):
             raise InvalidParameter(names[0], wish, "true or false")
@@ -138,7 +144,7 @@ def _number(form: Form, name: str, low: int, high: int) -> Decimal:
     value = _single(form, name)
     shown = str(value).strip()
     try:
-        number = Decimal(shown) if len(shown) <= _MAX_DIGITS else Decimal("NaN")
+        number = plain_number(shown)
     except InvalidOperation:
         number = Decimal("NaN")
     if isinstance(value, bool) or not number.is_finite() or not low <= number <= high:

@@ -34,9 +34,9 @@ def caller_base(request: Request, trusted: str) -> str:
     prefix = _last(request, "x-forwarded-prefix")
     if scheme not in ("http", "https"):
         scheme = base.scheme
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host) or int(host.rpartition("]")[2].partition(":")[2] or 1) > 65535:
         host = base.netloc
-    if not _PREFIX.fullmatch(prefix):
+    if not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
         prefix = ""
     return f"{scheme}://{host}{prefix.rstrip('/')}{base.path.rstrip('/')}"
 

@@ -113,7 +113,8 @@ def model_schema(named: Named) -> dict[str, Any]:
     elif named.network is not None and named.network.blend_path is not None:
         extra = (_DENOISE,)
     for parameter in extra:
-        properties[parameter.name] = {**properties.get(parameter.name, {}), **_schema(parameter)}
+        # What is common to all models is described there, and the catalogue only narrows it.
+        properties[parameter.name] = {**_schema(parameter), **properties.get(parameter.name, {})}
     return {
         "$schema": DIALECT,
         "title": named.id,

@@ -18,7 +18,10 @@ _MAX_URL = 8192
 
 # First bytes of pictures that came without a file name, as if they were text; and the same bytes
 # in base64, from callers who left out the data URI's header.
-_MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF")
+_MAGIC = (
+    *(b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"GIF87a", b"GIF89a", b"BM"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+)
 _MAGIC_BASE64 = (b"iVBORw0K", b"/9j/", b"UklGR")
 
 
@@ -80,7 +83,8 @@ async def obtain(
 
 
 def _is_picture(part: ImagePart) -> bool:
-    return part.data.startswith(_MAGIC)
+    head = part.data[:64]
+    return head.startswith(_MAGIC) or head[4:12] in (b"ftypavif", b"ftypavis")
 
 
 def _check_text(part: ImagePart) -> None:

@@ -157,6 +157,12 @@ class Settings(BaseSettings):
         "comma-separated; `*` for all.",
     )
 
+    upload_idle_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="How long an upload may stand still before it is refused, in seconds.",
+    )
+
     queue_limit: int = Field(
         16, ge=1, description="Jobs that may wait for a device before a 429 is answered."
     )
