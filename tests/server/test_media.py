@@ -50,7 +50,7 @@ def test_a_link_is_not_sent_again_to_those_who_have_it(live: Live) -> None:
     other = live.client.get(url, headers={"range": "bytes=4-", "if-range": '"other"'})
     assert (other.status_code, other.content) == (200, whole.content)
     head = live.client.head(url, headers={"range": "bytes=4-9"})
-    assert (head.status_code, head.headers["content-length"]) == (206, "6")
+    assert (head.status_code, head.headers["content-length"]) == (200, str(len(whole.content)))
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "gif", "webp", "avif", "tiff"])
