@@ -33,7 +33,7 @@ def read_header(path: Path) -> Header:
         size = path.stat().st_size
         with path.open("rb") as file:
             return _read(found, path, file, size)
-    except UnreadableImage:
+    except (UnreadableImage, ImportError):  # the latter is a fault of ours, not of the file
         raise
     except MemoryError as fault:
         raise UnreadableImage(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.imaging.conftest import exif_bytes, make_png, noise, png_chunk
 from upscale.errors import UnreadableImage
+from upscale.imaging import probing
 from upscale.imaging.probing import probe, read_header
 
 GOOD_PNG = make_png(noise(4, 5, 3), 2, (b"eXIf", exif_bytes(6)[6:]))
@@ -184,3 +185,12 @@ def test_probing_decodes_nothing(tmp_path):
     data = make_png(np.zeros((4, 5, 3), np.uint8), 2)
     start = data.index(b"IDAT")
     probe(_saved(tmp_path, data[:start] + b"IDAT\xff\xff\xff" + data[start + 7 :]))
+
+
+def test_a_fault_of_ours_is_no_broken_image(tmp_path, monkeypatch):
+    def missing(file):
+        raise ImportError("no such module")
+
+    monkeypatch.setattr(probing, "read_png_header", missing)
+    with pytest.raises(ImportError):
+        probe(_saved(tmp_path, GOOD_PNG))
