@@ -49,9 +49,7 @@ class RowAssembly:
         shape = ((bottom - self._top) * scale, plan.width * scale, channels)
         self._blends = plan.feather > 0
         self._lock = threading.Lock()
-        self._rows: npt.NDArray[Any] = (
-            _mapped(shape, np.float32) if self._blends else _mapped(shape, dtype)
-        )
+        self._rows = _mapped(shape, np.float32 if self._blends else dtype)
 
     def place(self, tile: Tile, y: Tensor) -> None:
         """Put in a tile's result, float32 [C, h, w] in 0..1 on any device, margins included."""

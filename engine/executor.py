@@ -86,24 +86,19 @@ class TileExecutor:
         C of the result is that of the source. Raises JobCancelled, OutOfMemory when not even the
         smallest tile fits, ServerFault when the network gives not-a-number in fp32.
         """
-        rows = self._plan.rows
+        rows = deque(enumerate(self._plan.rows))
         waiting: deque[tuple[RowAssembly, list[Future[None]]]] = deque()
         carry: Floats | None = None
         with ThreadPoolExecutor(
             self._threads, thread_name_prefix="tile", initializer=self._enter_thread
         ) as pool:
             try:
-                for index, span in enumerate(rows):
-                    waiting.append(self._submit(pool, index, span, source, dtype))
-                    if len(waiting) < _ROWS_IN_FLIGHT and index + 1 < len(rows):
-                        continue
+                while rows or waiting:
+                    while rows and len(waiting) < _ROWS_IN_FLIGHT:
+                        waiting.append(self._submit(pool, *rows.popleft(), source, dtype))
                     band, carry = self._collect(waiting.popleft(), carry)
                     yield band
                     del band  # its memory goes while the next one is computed
-                while waiting:
-                    band, carry = self._collect(waiting.popleft(), carry)
-                    yield band
-                    del band
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 

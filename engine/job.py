@@ -95,7 +95,6 @@ class _Job:
         reset_peak()
         since = time.perf_counter()
         self._report("decode")  # whoever limits its time begins to count
-        # A profile that the result's format cannot hold is applied here, where all pixels are.
         probe = self.plan.probe
         # No tile thread is there yet: one Job at a time runs in a process.
         with memory_limit(decode_bytes(probe)):

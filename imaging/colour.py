@@ -94,7 +94,7 @@ def _described(
     if header.encoding is not None:
         notes.append("The PNG's gAMA and cHRM values were applied: colours are now sRGB.")
         return profiles.decoded(image, header.encoding, alpha=probe.alpha), None
-    if probe.channels == 1 and profiles.is_for(icc, b"RGB ") and _usable(icc, 3):
+    if probe.channels == 1 and profiles.matching(icc, 3)[0] is not None:
         notes.append("Grey pixels with a profile for RGB were converted to sRGB.")
         wide = profiles.three_channels(image, alpha=probe.alpha)
         return profiles.one_channel(profiles.to_srgb(wide, icc), alpha=probe.alpha), None
@@ -105,7 +105,3 @@ def _described(
         notes.append("Colours were converted to sRGB: the result cannot have the profile.")
         return profiles.to_srgb(image, usable), None
     return image, usable
-
-
-def _usable(icc: bytes | None, channels: int) -> bool:
-    return profiles.matching(icc, channels)[0] is not None

@@ -21,10 +21,12 @@ from upscale.errors import ServerFault
 from upscale.imaging.background import flattened, plain_colour
 from upscale.imaging.exif import PREFIX
 from upscale.imaging.in_order import InOrder
+from upscale.imaging.jpeg_header import ICC_HEAD, IPTC, PHOTOSHOP_HEAD
 from upscale.imaging.metadata import COMMENT, Metadata
 from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
-from upscale.imaging.rows import RowCount
+from upscale.imaging.rows import RowCount, portions
+from upscale.imaging.xmp import JPEG_HEAD as XMP_HEAD
 
 DEFAULT_QUALITY = 95
 BAND_BYTES = 2 << 20
@@ -38,11 +40,9 @@ _RST0, _DRI, _COM = 0xD0, 0xDD, 0xFE
 _APP0, _APP1, _APP2, _APP13 = 0xE0, 0xE1, 0xE2, 0xED
 
 _SEGMENT_BYTES = 65533  # what the 16-bit length of a segment leaves
-_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_BYTES = 65502  # of a packet, by the XMP specification, part 3
-_ICC_HEAD = b"ICC_PROFILE\0"
-_ICC_PART = _SEGMENT_BYTES - len(_ICC_HEAD) - 2
-_IPTC_HEAD = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">HH", 0x0404, 0)
+_ICC_PART = _SEGMENT_BYTES - len(ICC_HEAD) - 2
+_IPTC_HEAD = PHOTOSHOP_HEAD + b"8BIM" + struct.pack(">HH", IPTC, 0)
 
 
 class _Encoded(NamedTuple):
@@ -88,12 +88,9 @@ class JpegSink:
 
     def write(self, rows: Pixels) -> None:
         self._count.take(rows)
-        done = 0
-        while done < rows.shape[0]:
-            part = rows[done : done + self._band_rows - self._filled]
+        for part in portions(rows, self._band_rows - self._filled, self._band_rows):
             self._band[self._filled : self._filled + part.shape[0]] = part
             self._filled += part.shape[0]
-            done += part.shape[0]
             if self._filled == self._band_rows:
                 self._send()
 
@@ -163,7 +160,7 @@ class JpegSink:
 
     def _xmp(self, xmp: bytes | None) -> Iterator[bytes]:
         if xmp and self._fits(len(xmp), _XMP_BYTES, "XMP packet"):
-            yield _segment(_APP1, _XMP_HEAD + xmp)
+            yield _segment(_APP1, XMP_HEAD + xmp)
 
     def _iptc(self, iptc: bytes | None) -> Iterator[bytes]:
         if iptc:
@@ -179,7 +176,7 @@ class JpegSink:
         elif self._fits(len(icc), 255 * _ICC_PART, "colour profile"):
             parts = [icc[at : at + _ICC_PART] for at in range(0, len(icc), _ICC_PART)]
             for number, part in enumerate(parts, 1):
-                yield _segment(_APP2, _ICC_HEAD + bytes([number, len(parts)]) + part)
+                yield _segment(_APP2, ICC_HEAD + bytes([number, len(parts)]) + part)
 
     def _comments(self, metadata: Metadata) -> Iterator[bytes]:
         for text in metadata.text:

@@ -15,14 +15,14 @@ from typing import BinaryIO
 
 from upscale.imaging.exif import PREFIX as EXIF
 from upscale.imaging.metadata import COMMENT, Text
+from upscale.imaging.xmp import JPEG_HEAD as XMP_HEAD
 
 END = b"\xff\xd9"
 
-_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_ICC = b"ICC_PROFILE\0"
-_PHOTOSHOP = b"Photoshop 3.0\0"
-_IPTC = 0x0404
+ICC_HEAD = b"ICC_PROFILE\0"
+PHOTOSHOP_HEAD = b"Photoshop 3.0\0"
+IPTC = 0x0404
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _LOSSLESS = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 _APP0, _APP1, _APP2, _APP13, _APP14, _COM, _SOS, _EOI = (
@@ -163,26 +163,24 @@ def _take(header: JpegHeader, profile: dict[int, bytes], marker: int, body: byte
         if marker == _APP1 and body.startswith(EXIF):
             header.exif = header.exif or body
         elif marker == _APP1 and body.startswith(_MORE_XMP):
-            _note_once(header, "Extended XMP was left out: only the main packet is kept.")
-        elif marker == _APP1 and body.startswith(_XMP):
-            header.xmp = header.xmp or body[len(_XMP) :]
-        elif marker == _APP2 and body.startswith(_ICC):
-            profile.setdefault(body[len(_ICC)], body[len(_ICC) + 2 :])
+            _note(header, "Extended XMP was left out: only the main packet is kept.")
+        elif marker == _APP1 and body.startswith(XMP_HEAD):
+            header.xmp = header.xmp or body[len(XMP_HEAD) :]
+        elif marker == _APP2 and body.startswith(ICC_HEAD):
+            profile.setdefault(body[len(ICC_HEAD)], body[len(ICC_HEAD) + 2 :])
         elif marker == _APP2 and body.startswith(b"MPF\0"):
             header.frames = _pictures(body[4:])
-        elif marker == _APP13 and body.startswith(_PHOTOSHOP):
-            header.iptc = header.iptc or _resource(body[len(_PHOTOSHOP) :], _IPTC)
+        elif marker == _APP13 and body.startswith(PHOTOSHOP_HEAD):
+            header.iptc = header.iptc or _resource(body[len(PHOTOSHOP_HEAD) :], IPTC)
         elif marker == _COM:
             _comment(header, body)
     except (ValueError, IndexError, struct.error) as fault:
-        note = f"A part of the JPEG's metadata was left out: {fault}."
-        if note not in header.notes and len(header.notes) < 8:
-            header.notes.append(note)
+        _note(header, f"A part of the JPEG's metadata was left out: {fault}.")
     return marker == _COM or (0xE0 <= marker <= 0xEF and marker not in (_APP0, _APP14))
 
 
-def _note_once(header: JpegHeader, note: str) -> None:
-    if note not in header.notes:
+def _note(header: JpegHeader, note: str) -> None:
+    if note not in header.notes and len(header.notes) < 8:
         header.notes.append(note)
 
 

@@ -23,17 +23,18 @@ NAMES = {
 
 ACCEPTED = f"Accepted are {', '.join(list(NAMES.values())[:-1])} and AVIF."
 
-_OURS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x89PNG\r\n\x1a\n", "png"),
-    (0, b"\xff\xd8\xff", "jpeg"),
-    (0, b"GIF87a", "gif"),
-    (0, b"GIF89a", "gif"),
-    (0, b"II*\0", "tiff"),
-    (0, b"MM\0*", "tiff"),
-    (0, b"II+\0", "tiff"),
-    (0, b"MM\0+", "tiff"),
-    (0, b"BM", "bmp"),
-)
+# The first bytes of each, but of WebP and AVIF, which begin like other kinds.
+_OURS = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",
+    b"MM\0+": "tiff",
+    b"BM": "bmp",
+}
 
 # Bytes at an offset, and the name of what they begin; the first match counts.
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
@@ -78,8 +79,8 @@ def read_head(path: Path) -> bytes:
 
 def kind(head: bytes) -> str:
     """A key of NAMES; raises UnreadableImage, saying what it is, for anything else."""
-    for offset, magic, name in _OURS:
-        if head[offset:].startswith(magic):
+    for magic, name in _OURS.items():
+        if head.startswith(magic):
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"

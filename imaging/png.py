@@ -23,7 +23,7 @@ from upscale.imaging.metadata import Metadata
 from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
 from upscale.imaging.png_metadata import metadata_chunks
-from upscale.imaging.rows import RowCount
+from upscale.imaging.rows import RowCount, portions
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -63,11 +63,8 @@ class PngSink:
 
     def write(self, rows: Pixels) -> None:
         self._count.take(rows)
-        done = 0
-        while done < rows.shape[0]:
-            part = rows[done : done + self._slice_rows - self._filled]
+        for part in portions(rows, self._slice_rows - self._filled, self._slice_rows):
             self._filter(part)
-            done += part.shape[0]
             if self._filled == self._slice_rows:
                 self._send()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from upscale.imaging.metadata import METADATA_LIMIT, Text
+from upscale.imaging.xmp import JPEG_HEAD as XMP_HEAD
 
 _TOO_MUCH = f"there are over {METADATA_LIMIT >> 20} MB of metadata"
 # Programs refuse a picture with a longer text, inflated (Pillow), and we would hand it on.
@@ -24,7 +25,6 @@ _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 
 _RAW = (b"Raw profile type exif", b"Raw profile type APP1", b"Raw profile type xmp")
 _CRITICAL = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _XMP = b"XML:com.adobe.xmp"
-_XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
 _FIRST_CHUNK = 8
 _KEEPING = 500  # bytes that a text takes beside its own
 _INCH = 0.0254  # metres
@@ -91,15 +91,14 @@ def _walk(file: BinaryIO, header: PngHeader) -> None:
         except ValueError:
             break  # a file cut off: what stands before the cut may do, decoding will tell
         pixels = pixels or kind == b"IDAT"
-        if kind == b"tRNS" and pixels:
+        late = kind == b"tRNS" and pixels
+        if late:
             _note(header, kind, "it stands behind the pixels")
-            file.seek(at + length + 12)
-            continue
-        if kind in _CRITICAL:
+        elif kind in _CRITICAL:
             _keep(header, at, min(length + 12, end - at))
         if kind == b"IEND":
             break
-        if kind in _READERS:
+        if kind in _READERS and not late:
             _read(file, header, kind, length)
         file.seek(at + length + 12)
     if not pixels:
@@ -225,7 +224,7 @@ def _text(header: PngHeader, key: bytes, text: bytes) -> None:
     elif key in _RAW:
         # "\nexif\n    1234\n" and the block in hexadecimal digits
         raw = bytes.fromhex(text.split(b"\n", 3)[3].decode("ascii"))
-        packet = raw.removeprefix(_XMP_SEGMENT)
+        packet = raw.removeprefix(XMP_HEAD)
         if packet.lstrip().startswith(b"<"):  # an APP1 segment of a JPEG can be either
             header.xmp = header.xmp or packet
         else:

@@ -1,6 +1,8 @@
-"""The count of rows that a sink has taken, and the check that they are what was agreed."""
+"""Rows on their way into a sink: counted, checked against what was agreed, cut to fill blocks."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -32,3 +34,12 @@ class RowCount:
         """Check that all rows came."""
         if self.taken != self.spec.height:
             raise ServerFault(f"Only {self.taken} of {self.spec.height} rows came.")
+
+
+def portions(rows: Pixels, room: int, size: int) -> Iterator[Pixels]:
+    """`rows` in parts, to fill blocks of `size` rows, the first of which has `room` for so many."""
+    done = 0
+    while done < len(rows):
+        part = rows[done : done + room]
+        yield part
+        done, room = done + len(part), size

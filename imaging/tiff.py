@@ -23,7 +23,7 @@ from upscale.imaging.in_order import InOrder
 from upscale.imaging.metadata import COMMENT, Metadata
 from upscale.imaging.output_file import OutputFile
 from upscale.imaging.picture import OutputSpec, Pixels
-from upscale.imaging.rows import RowCount
+from upscale.imaging.rows import RowCount, portions
 from upscale.imaging.tiff_directory import (
     BYTE,
     DESCRIPTIVE,
@@ -78,13 +78,11 @@ class TiffSink:
 
     def write(self, rows: Pixels) -> None:
         self._count.take(rows)
-        done = 0
-        while done < rows.shape[0]:
-            part = rows[done : done + self._block.shape[0] - self._filled]
+        size = self._block.shape[0]
+        for part in portions(rows, size - self._filled, size):
             self._block[self._filled : self._filled + part.shape[0], : self._spec.width] = part
             self._filled += part.shape[0]
-            done += part.shape[0]
-            if self._filled == self._block.shape[0]:
+            if self._filled == size:
                 self._send_block()
 
     def close(self) -> None:

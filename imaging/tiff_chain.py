@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
+from upscale.imaging.tiff_directory import EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD
+
 _MOST_PICTURES = 10_000
 # libtiff has the same bound for one directory.
 _MOST_ENTRIES = 4096
@@ -21,8 +23,8 @@ _SHARED, _FREE = 2, 64 << 10
 # Bytes of a value, by its type.
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _WIDTHS |= {16: 8, 17: 8, 18: 8}
-# Directories that a tag points to and that are read with the first: Exif, GPS, interoperability.
-_POINTERS = {0x8769, 0x8825, 0xA005}
+# Directories that a tag points to and that are read with the first.
+_POINTERS = {EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD}
 
 
 def check_directories(file: BinaryIO, size: int) -> None:

@@ -13,6 +13,9 @@ from xml.sax.saxutils import quoteattr
 NAMESPACE = "urn:upscale:provenance"
 """Of what we note ourselves; a name, not an address."""
 
+JPEG_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+"""What stands before a packet in a segment of a JPEG."""
+
 _ORIENTATION = "tiff:Orientation"
 _SIZES = {
     "tiff:ImageWidth": 0,
