@@ -14,7 +14,7 @@ from upscale.cli.console import say
 from upscale.errors import ModelNotFound
 from upscale.models.catalogue import CatalogueModel, load_catalogue
 from upscale.models.facts import FactsCache
-from upscale.server.choosing import how_to_install, pull_for
+from upscale.server.choosing import how_to_install, pull_command, pull_for
 from upscale.settings import Settings
 from upscale.weights.known import KnownFile, load_manifest
 from upscale.weights.records import Record
@@ -119,8 +119,7 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
 
 def _known_row(known: KnownFile) -> dict[str, Any]:
     """A known file that is not installed."""
-    consent = " --accept-license" if known.needs_consent else ""
-    install = f"upscale weights pull {known.id}{consent}"
+    install = pull_command(known)
     if known.url is None:
         install = "upscale weights import FILE" + (f" (from {known.page})" if known.page else "")
     return {

@@ -21,6 +21,9 @@ NAMES = {
 }
 """The kinds that we open, as people write them."""
 
+HEAD_BYTES = 64
+"""How many of a file's bytes are enough to judge it."""
+
 ACCEPTED = f"Accepted are {', '.join(list(NAMES.values())[:-1])} and AVIF."
 
 # The first bytes of each, but of WebP and AVIF, which begin like other kinds.
@@ -67,10 +70,10 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
 
 
 def read_head(path: Path) -> bytes:
-    """The first 64 bytes of the file. Raises UnreadableImage if there is no reading it."""
+    """The first bytes of the file. Raises UnreadableImage if there is no reading it."""
     try:
         with path.open("rb") as file:
-            return file.read(64)
+            return file.read(HEAD_BYTES)
     except OSError as fault:
         raise UnreadableImage(
             f"The image file cannot be read: {fault.strerror or fault}. {ACCEPTED}"

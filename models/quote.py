@@ -39,8 +39,8 @@ class Component:
         return {
             "type": "output",
             "metric": self.metric,
-            "quantity": _number(self.quantity),
-            "billable_quantity": _number(self.quantity),
+            "quantity": number(self.quantity),
+            "billable_quantity": number(self.quantity),
             "unit_price": float(self.unit_price),
             "total_cost": self.micros,
         }
@@ -75,5 +75,6 @@ def make_quote(width: int, height: int, n: int, price: PriceRule) -> Quote:
     return Quote(tuple(lines))
 
 
-def _number(value: Decimal) -> int | float:
+def number(value: Decimal) -> int | float:
+    """A decimal as JSON has it."""
     return int(value) if value == value.to_integral_value() else float(value)

@@ -125,7 +125,7 @@ def how_to_install(model: CatalogueModel) -> str:
     """The command that makes a model of the catalogue servable here."""
     known = pull_for(model)
     own = f"upscale weights import FILE --as {model.id}"
-    return own if known is None else f"upscale weights pull {known.id}"
+    return own if known is None else pull_command(known)
 
 
 def not_served(model: CatalogueModel) -> ModelDisabled:
@@ -133,7 +133,7 @@ def not_served(model: CatalogueModel) -> ModelDisabled:
     known = pull_for(model)
     text = f"No installed network serves the model '{model.id}'. Install "
     if known is not None:
-        text += f"one: upscale weights pull {known.id} ({known.described}), or "
+        text += f"one: {pull_command(known)} ({known.described}), or "
     text += f"a file of your own: upscale weights import FILE --as {model.id}."
     keys = [f"{route.provider.key} ({route.provider.name})" for route in model.routes]
     if keys:

@@ -16,9 +16,10 @@ from starlette.responses import JSONResponse, Response
 from upscale import __version__
 from upscale.errors import ModelNotFound
 from upscale.models.catalogue import NETWORK_RULE, CatalogueModel, ScaleRule
+from upscale.models.quote import number
 from upscale.server.choosing import find_named, known_for, not_served, pull_command
 from upscale.server.parameters import is_true
-from upscale.server.schema import model_schema, number
+from upscale.server.schema import model_schema
 from upscale.server.services import services
 from upscale.weights.known import KnownFile
 from upscale.weights.store import Network

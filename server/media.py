@@ -30,7 +30,7 @@ from upscale.server.storage.stored import Reader, Storage, Stored
 log = logs.get("server")
 
 _NAME = re.compile(r"[0-9A-Za-z]{27}\.[a-z]{3,4}")
-_LINK = re.compile(r"https?://[^/?#]+(?:/[^?#]*)?/media/([0-9A-Za-z]{27}\.[a-z]{3,4})", re.I)
+_LINK = re.compile(rf"https?://[^/?#]+(?:/[^?#]*)?/media/({_NAME.pattern})", re.I)
 _TYPES = {facts.extension: facts.mime for facts in FORMATS.values()}
 _MAX_SWEEP_SECONDS = 60.0
 # What is younger gives way to no other result: its link may not have been read yet.
@@ -82,9 +82,7 @@ class MediaStore:
         if stored is None:
             raise _gone()
         tag = f'"{hashlib.sha256(name.encode()).hexdigest()[:32]}"'
-        if method == "HEAD":  # ranges are for GET alone (RFC 9110, 14.2)
-            headers = {name: value for name, value in headers.items() if name.lower() != "range"}
-        what = answer(headers, stored.size, tag, stored.made)
+        what = answer(headers, stored.size, tag, stored.made, ranges=method != "HEAD")
         sent = self._headers(stored, tag, what)
         if what.status == 416:
             return Response(status_code=416, headers=sent)

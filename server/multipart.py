@@ -7,24 +7,15 @@ follow the files. Limits on the whole body are the caller's; here are those on i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 
 from upscale.errors import InvalidRequest
-from upscale.server.forms import (
-    TEXT_BYTES,
-    Form,
-    ImagePart,
-    bytes_as_parts,
-    is_image_name,
-    is_single_byte,
-)
-from upscale.server.spool import private_file, storing
+from upscale.server.forms import Form
+from upscale.server.parts import Gatherer, Part
 
 _MAX_PARTS = 1000
-_MAX_BYTE_PARTS = 100
 
 
 class MultipartReader:
@@ -32,11 +23,11 @@ class MultipartReader:
 
     def __init__(self, boundary: bytes, folder: Path) -> None:
         self._folder = folder
-        self._form = Form()
-        self._parts = self._byte_parts = 0
+        self._gatherer = Gatherer()
+        self._parts = 0
         self._header_name, self._header_value = bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
-        self._part: _Part | None = None
+        self._part: Part | None = None
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -64,7 +55,7 @@ class MultipartReader:
         """The Form, once the whole body was fed. Raises InvalidRequest if it is cut off."""
         if self._parser.state != MultipartState.END:
             raise _malformed("it ends before the last boundary")
-        return self._form
+        return self._gatherer.form
 
     def close(self) -> None:
         """Close what is open; the files are the folder's owner's to remove."""
@@ -94,7 +85,7 @@ class MultipartReader:
         filename = options.get(b"filename")
         shown = filename.decode("utf-8", "replace") if filename is not None else None
         path = self._folder / f"part-{self._parts}"
-        self._part = _Part(name, shown, path)
+        self._part = Part(name, shown, path)
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         assert self._part is not None
@@ -103,53 +94,7 @@ class MultipartReader:
     def _end(self) -> None:
         part, self._part = self._part, None
         assert part is not None
-        part.close()
-        if part.is_image:
-            if part.filename is None and is_single_byte(part.name, bytes(part.head)):
-                self._byte_parts += 1
-                if self._byte_parts > _MAX_BYTE_PARTS:
-                    raise bytes_as_parts()
-            self._form.images.append(part.image())
-        elif part.filename is None:
-            self._form.add(part.name, part.head.decode("utf-8", "replace"))
-
-
-class _Part:
-    """A part in the making."""
-
-    def __init__(self, name: str, filename: str | None, path: Path) -> None:
-        self.name, self.filename = name, filename
-        self.is_image = is_image_name(name)
-        self.head = bytearray()
-        self._size = 0
-        self._path = path
-        self._file: BinaryIO | None = None
-        if self.is_image and filename is not None:
-            self._open()
-
-    def write(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._file is None and self.is_image and len(self.head) + len(data) > TEXT_BYTES:
-            self._open()
-        if len(self.head) < TEXT_BYTES:
-            self.head += data[: TEXT_BYTES - len(self.head)]
-        if self._file is not None:
-            with storing("the upload"):
-                self._file.write(data)
-
-    def image(self) -> ImagePart:
-        path = self._path if self._file is not None else None
-        return ImagePart(self.name, self.filename, self._size, bytes(self.head), path)
-
-    def close(self) -> None:
-        if self._file is not None:
-            with storing("the upload"):
-                self._file.close()
-
-    def _open(self) -> None:
-        with storing("the upload"):
-            self._file = private_file(self._path)
-            self._file.write(self.head)
+        self._gatherer.take(part)
 
 
 def _malformed(reason: str) -> InvalidRequest:

@@ -13,8 +13,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 from starlette.requests import Request
 
-_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(\d{1,5}))?")
+# No dot segments: they would lead elsewhere.
+_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*/?")
 
 
 @lru_cache(maxsize=8)
@@ -34,9 +35,10 @@ def caller_base(request: Request, trusted: str) -> str:
     prefix = _last(request, "x-forwarded-prefix")
     if scheme not in ("http", "https"):
         scheme = base.scheme
-    if not _HOST.fullmatch(host) or int(host.rpartition("]")[2].partition(":")[2] or 1) > 65535:
+    named = _HOST.fullmatch(host)
+    if named is None or int(named[1] or 0) > 65535:
         host = base.netloc
-    if not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
+    if not _PREFIX.fullmatch(prefix):
         prefix = ""
     return f"{scheme}://{host}{prefix.rstrip('/')}{base.path.rstrip('/')}"
 

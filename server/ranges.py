@@ -25,14 +25,17 @@ class Answer:
     stop: int = 0
 
 
-def answer(headers: Mapping[str, str], size: int, tag: str, modified: float) -> Answer:
+def answer(
+    headers: Mapping[str, str], size: int, tag: str, modified: float, *, ranges: bool = True
+) -> Answer:
     """Decide. `tag` is the strong ETag with its quotes, `modified` in Unix seconds.
 
-    `headers` are looked up by lower-case names.
+    `headers` are looked up by lower-case names. Without `ranges` a Range counts for nothing, as
+    for HEAD (RFC 9110, 14.2).
     """
     if _is_known(headers, tag, modified):
         return Answer(304)
-    span = _span(headers.get("range", ""), size)
+    span = _span(headers.get("range", ""), size) if ranges else None
     if span is None or not _still_the_same(headers.get("if-range"), tag, modified):
         return Answer(200, 0, size)
     start, stop = span

@@ -9,6 +9,7 @@ from typing import Any
 
 from upscale.imaging.limits import FORMATS
 from upscale.models.catalogue import Parameter, ScaleRule
+from upscale.models.quote import number
 from upscale.server.choosing import Named
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -142,11 +143,6 @@ def scale_schema(rule: ScaleRule) -> dict[str, Any]:
     else:
         schema["description"] = "Factor of each side; the network's own where it is left out."
     return schema
-
-
-def number(value: Decimal) -> int | float:
-    """A decimal as JSON has it."""
-    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def _schema(parameter: Parameter) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from upscale.errors import InvalidRequest
+from upscale.errors import InvalidRequest, UnreadableImage
+from upscale.imaging.kinds import HEAD_BYTES, kind
 from upscale.server.data_uri import is_data_uri, write_data_uri
 from upscale.server.fetch import Fetcher
 from upscale.server.forms import NODE_CURE, Form, ImagePart, bytes_as_parts, is_single_byte
@@ -15,13 +16,10 @@ from upscale.server.media import MediaStore, linked_name
 from upscale.server.spool import RequestFolder, private_file, storing
 
 _MAX_URL = 8192
+# Nor are these text, whatever they turn out to be: a PNG spoilt on its way, a sound.
+_LIKE_PICTURES = (b"\x89PNG\r\n", b"RIFF")
 
-# First bytes of pictures that came without a file name, as if they were text; and the same bytes
-# in base64, from callers who left out the data URI's header.
-_MAGIC = (
-    *(b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"GIF87a", b"GIF89a", b"BM"),
-    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-)
+# First bytes of pictures in base64, from callers who left out the data URI's header.
 _MAGIC_BASE64 = (b"iVBORw0K", b"/9j/", b"UklGR")
 
 
@@ -83,8 +81,12 @@ async def obtain(
 
 
 def _is_picture(part: ImagePart) -> bool:
-    head = part.data[:64]
-    return head.startswith(_MAGIC) or head[4:12] in (b"ftypavif", b"ftypavis")
+    """Whether it is one by its bytes, having come without a file name, as if it were text."""
+    try:
+        kind(part.data[:HEAD_BYTES])
+    except UnreadableImage:
+        return part.data.startswith(_LIKE_PICTURES)
+    return True
 
 
 def _check_text(part: ImagePart) -> None:

@@ -5,22 +5,13 @@ URIs) go to the disk, those of other fields are cut.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from upscale.errors import InvalidRequest
-from upscale.server.forms import (
-    TEXT_BYTES,
-    Form,
-    ImagePart,
-    bytes_as_parts,
-    is_image_name,
-    is_single_byte,
-)
-from upscale.server.spool import private_file, storing
+from upscale.server.forms import Form
+from upscale.server.parts import Gatherer, Part
 
 _MAX_FIELDS = 1000
-_MAX_BYTE_FIELDS = 100
 _MAX_NAME = 1000
 
 
@@ -29,10 +20,10 @@ class UrlencodedReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._form = Form()
-        self._fields = self._byte_fields = 0
+        self._gatherer = Gatherer()
+        self._fields = 0
         self._rest = b""
-        self._value: _Value | None = None
+        self._value: Part | None = None
 
     def feed(self, data: bytes) -> None:
         """The next piece of the body, of any length. Raises InvalidRequest or OutputFault."""
@@ -45,7 +36,7 @@ class UrlencodedReader:
     def finish(self) -> Form:
         """The Form, once the whole body was fed."""
         self._end()
-        return self._form
+        return self._gatherer.form
 
     def close(self) -> None:
         """Close what is open; the files are the folder's owner's to remove."""
@@ -75,7 +66,7 @@ class UrlencodedReader:
         if self._fields > _MAX_FIELDS:
             raise InvalidRequest(f"The form has more than {_MAX_FIELDS} fields.")
         shown = _plain(name).decode("utf-8", "replace")
-        self._value = _Value(shown, self._folder / f"value-{self._fields}")
+        self._value = Part(shown, None, self._folder / f"value-{self._fields}")
 
     def _end(self) -> None:
         value, self._value = self._value, None
@@ -88,45 +79,7 @@ class UrlencodedReader:
             assert value is not None
         else:
             value.write(_plain(rest))
-        value.close()
-        if not value.is_image:
-            self._form.add(value.name, value.head.decode("utf-8", "replace"))
-            return
-        if is_single_byte(value.name, bytes(value.head)):
-            self._byte_fields += 1
-            if self._byte_fields > _MAX_BYTE_FIELDS:
-                raise bytes_as_parts()
-        self._form.images.append(value.image())
-
-
-class _Value:
-    """A value in the making."""
-
-    def __init__(self, name: str, path: Path) -> None:
-        self.name = name
-        self.is_image = is_image_name(name)
-        self.head = bytearray()
-        self._size, self._path = 0, path
-        self._file: BinaryIO | None = None
-
-    def write(self, data: bytes) -> None:
-        self._size += len(data)
-        with storing("the upload"):
-            if self._file is None and self.is_image and self._size > TEXT_BYTES:
-                self._file = private_file(self._path)
-                self._file.write(self.head)
-            if self._file is not None:
-                self._file.write(data)
-        self.head += data[: max(0, TEXT_BYTES - len(self.head))]
-
-    def image(self) -> ImagePart:
-        path = self._path if self._file is not None else None
-        return ImagePart(self.name, None, self._size, bytes(self.head), path)
-
-    def close(self) -> None:
-        if self._file is not None:
-            with storing("the upload"):
-                self._file.close()
+        self._gatherer.take(value)
 
 
 def _plain(data: bytes) -> bytes:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscale.errors import InvalidRequest
-from upscale.server import json_reader, urlencoded
+from upscale.server import json_reader, parts
 from upscale.server.body import Reader
 from upscale.server.data_uri import write_data_uri
 from upscale.server.forms import TEXT_BYTES, Form
@@ -89,7 +89,7 @@ def test_any_chunking_of_a_form_gives_what_was_sent(
 ) -> None:
     body = urlencode([(n, v.encode("utf-8", "surrogatepass")) for n, v in pairs]).encode()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(urlencoded, "TEXT_BYTES", SHORT)
+        patch.setattr(parts, "TEXT_BYTES", SHORT)
         form = read(UrlencodedReader, cut(body, places), Path(folder))
         sent = [(n, v.encode("utf-8", "surrogatepass")) for n, v in pairs]
         assert images(form) == [value for name, value in sent if name.startswith("image")]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscale.errors import InvalidRequest
-from upscale.server.forms import Form
-from upscale.server.multipart import TEXT_BYTES, MultipartReader
+from upscale.server.forms import TEXT_BYTES, Form
+from upscale.server.multipart import MultipartReader
 
 BOUNDARY = b"0123456789abcdef"
 
