@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from upscale.cli.console import FAILED, OK, complain, printable, say
 from upscale.errors import InvalidRequest, ModelNotFound, UpscaleError
 from upscale.models.catalogue import load_catalogue
-from upscale.settings import Settings
+from upscale.settings import Settings, host_names
 from upscale.weights.headers import Limits
 from upscale.weights.known import KnownFile, load_manifest
 from upscale.weights.pull import Pulled, Puller, PullOptions, Watcher
@@ -88,12 +88,11 @@ def offered(settings: Settings, id: str) -> bool:
 
 
 def _options(settings: Settings) -> PullOptions:
-    hosts = settings.local_hosts.split(",")
     return PullOptions(
         limits=limits_of(settings),
         mirror=settings.weights_mirror,
         local_only=settings.local_only,
-        local_hosts=frozenset(h.strip().lower().strip("[]") for h in hosts if h.strip()),
+        local_hosts=host_names(settings.local_hosts),
         stall_seconds=settings.weights_stall_seconds,
     )
 

@@ -28,7 +28,7 @@ from upscale.models.spandrel_import import (
     canonicalize_state_dict,
 )
 from upscale.settings import get_settings
-from upscale.weights.headers import Limits, loaded_suffix, read_header
+from upscale.weights.headers import Limits, first_line, loaded_suffix, read_header
 from upscale.weights.magic import describe_tensors
 
 # What spandrel and the readers below it raise on broken or foreign files; measured on files of
@@ -91,7 +91,7 @@ def load_checkpoint(path: Path, *, blend_path: Path | None = None, blend: float 
     except _LOAD_ERRORS as error:
         raise CheckpointError(
             f"{path.name} resembles an architecture that is supported and does not fit it "
-            f"({_said(error)}): it is {describe_tensors(names)}."
+            f"({first_line(error)}): it is {describe_tensors(names)}."
         ) from error
     if not isinstance(descriptor, ImageModelDescriptor):
         raise CheckpointError(
@@ -115,7 +115,7 @@ def _state_dict(path: Path) -> dict[str, Any]:
         return dict(canonicalize_state_dict(content))
     except _LOAD_ERRORS as error:
         raise CheckpointError(
-            f"{path.name} cannot be read as a checkpoint: {_said(error)}"
+            f"{path.name} cannot be read as a checkpoint: {first_line(error)}"
         ) from error
 
 
@@ -130,9 +130,3 @@ def _blended(
         else tensor
         for key, tensor in first.items()
     }
-
-
-def _said(error: Exception) -> str:
-    """The first line of what a reader said."""
-    said = str(error).strip().splitlines()
-    return said[0][:200] if said else type(error).__name__

@@ -18,7 +18,7 @@ from upscale import __version__
 from upscale.errors import InvalidRequest, TooLarge
 from upscale.server.addresses import is_public, resolve
 from upscale.server.spool import private_file, storing
-from upscale.settings import Settings
+from upscale.settings import Settings, host_names
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
@@ -40,8 +40,8 @@ class Fetcher:
         self._max_bytes = settings.max_body_bytes
         self._seconds = settings.fetch_timeout_seconds
         self._local_only = settings.local_only
-        self._local_hosts = set(_hosts(settings.local_hosts))
-        self._fetch_hosts = _hosts(settings.fetch_hosts)
+        self._local_hosts = host_names(settings.local_hosts)
+        self._fetch_hosts = host_names(settings.fetch_hosts)
         self._resolver = resolver
         self._tls: ssl.SSLContext | None = None
 
@@ -139,11 +139,6 @@ class Fetcher:
         if self._tls is None:
             self._tls = await asyncio.to_thread(httpx.create_ssl_context)
         return self._tls
-
-
-def _hosts(text: str) -> list[str]:
-    hosts = (host.strip().lower().strip("[]") for host in text.split(","))
-    return [host for host in hosts if host]
 
 
 def _covers(pattern: str, host: str) -> bool:

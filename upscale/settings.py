@@ -236,6 +236,12 @@ class Settings(BaseSettings):
         return self.data_dir / "cache"
 
 
+def host_names(text: str) -> frozenset[str]:
+    """Comma-separated hosts, as local_hosts has them, in lower case and without brackets."""
+    hosts = (host.strip().lower().strip("[]") for host in text.split(","))
+    return frozenset(host for host in hosts if host)
+
+
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """The settings of this process, read once."""

@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from upscale.errors import CheckpointError, ModelNotFound, OutputFault
+from upscale.errors import CheckpointError, OutputFault
 from upscale.weights.hashes import hash_file
 from upscale.weights.headers import Limits, loaded_suffix, read_header
 from upscale.weights.known import KnownFile, load_manifest
 from upscale.weights.records import Record
-from upscale.weights.store import Store, checked_name, name_from
+from upscale.weights.store import Store, checked_name, installed_name, name_from
 
 INDEX = "upscale-weights.json"
 LICENCES = "LICENCES.txt"
@@ -117,19 +117,10 @@ def import_export(
 
 
 def _chosen(store: Store, names: list[str]) -> list[Path]:
-    files = store.files()
     if not names:
-        return files
-    by_name = {name_from(path.stem): path for path in files}
-    chosen = []
-    for name in names:
-        known = load_manifest().find(name)
-        path = by_name.get(name.lower()) or by_name.get(known.id if known else "")
-        if path is None:
-            raise ModelNotFound(name)
-        if path not in chosen:
-            chosen.append(path)
-    return chosen
+        return store.files()
+    files = store.files_by_name()
+    return list(dict.fromkeys(files[installed_name(name, files)] for name in names))
 
 
 def _entry(store: Store, path: Path) -> Entry:

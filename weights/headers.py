@@ -131,9 +131,9 @@ def read_header(path: Path, limits: Limits) -> Header:
     try:
         header = _read(path, suffix, size, limits)
     except _READ_ERRORS as error:
-        said = str(error).strip().splitlines()
-        reason = said[0][:200] if said else type(error).__name__
-        raise CheckpointError(f"{path.name} cannot be read as a checkpoint: {reason}") from error
+        raise CheckpointError(
+            f"{path.name} cannot be read as a checkpoint: {first_line(error)}"
+        ) from error
     if header.foreign:
         raise CheckpointError(_wants_code(path, header.foreign))
     _check_bytes(path, header.bytes, limits)
@@ -143,6 +143,12 @@ def read_header(path: Path, limits: Limits) -> Header:
             f"UPSCALE_MAX_CHECKPOINT_PARAMETERS allows {limits.parameters:,}."
         )
     return header
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what a reader said."""
+    said = str(error).strip().splitlines()
+    return said[0][:200] if said else type(error).__name__
 
 
 def _read(path: Path, suffix: str, size: int, limits: Limits) -> Header:

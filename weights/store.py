@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
@@ -112,6 +113,10 @@ class Store:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 found += sorted(path for path in folder.iterdir() if self._is_weights(path))
         return found
+
+    def files_by_name(self) -> dict[str, Path]:
+        """The installed files under the names that commands know them by."""
+        return {name_from(path.stem): path for path in self.files()}
 
     def check(self, file: Path, *, name: str | None, serves: str | None, replace: bool) -> None:
         """Raise what `register` would raise for these arguments as things stand; writes nothing."""
@@ -326,6 +331,17 @@ def checked_name(name: str) -> str:
     if name in load_manifest().reserved:
         raise InvalidParameter("name", name, "a name that is no model of the catalogue")
     return name
+
+
+def installed_name(name: str, installed: Container[str]) -> str:
+    """Which of the names `installed` is meant by `name`, which may also be another one of a known
+    file. Raises ModelNotFound.
+    """
+    known = load_manifest().find(name)
+    for candidate in (name.lower(), known.id if known else ""):
+        if candidate in installed:
+            return candidate
+    raise ModelNotFound(name)
 
 
 def known_id(network: Network) -> str:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from upscale.errors import ModelNotFound
 from upscale.weights.hashes import hash_file
 from upscale.weights.known import load_manifest
 from upscale.weights.records import Record
-from upscale.weights.store import Store, name_from
+from upscale.weights.store import Store, installed_name
 
 
 @dataclass(frozen=True)
@@ -39,20 +38,12 @@ def verify(store: Store, names: list[str]) -> Iterator[Finding]:
 
     Raises ModelNotFound for a name that is not installed, before any work.
     """
-    files = {name_from(path.stem): path for path in store.files()}
+    files = store.files_by_name()
     files |= {network.name: network.path for network in store.networks() if network.bundled}
     wanted = list(files)
     if names:
-        wanted = [_installed_name(name, files) for name in names]
+        wanted = [installed_name(name, files) for name in names]
     return (_finding(store, name, files[name]) for name in wanted)
-
-
-def _installed_name(name: str, files: dict[str, Path]) -> str:
-    known = load_manifest().find(name)
-    for candidate in (name.lower(), known.id if known else ""):
-        if candidate in files:
-            return candidate
-    raise ModelNotFound(name)
 
 
 def _finding(store: Store, name: str, path: Path) -> Finding:

@@ -17,7 +17,7 @@ from upscale.errors import InvalidRequest, OutputFault, ServerFault
 from upscale.server.addresses import is_loopback
 from upscale.server.spool import private_file, storing
 from upscale.server.storage.stored import Reader, Stored
-from upscale.settings import Settings
+from upscale.settings import Settings, host_names
 
 try:
     import boto3
@@ -174,8 +174,7 @@ class _Body:
 
 def _check_house(settings: Settings) -> None:
     host = (urlsplit(settings.s3_endpoint).hostname or "").lower()
-    house = {each.strip().lower().strip("[]") for each in settings.local_hosts.split(",")}
-    if not is_loopback(host) and (not host or host not in house):
+    if not is_loopback(host) and host not in host_names(settings.local_hosts):
         raise InvalidRequest(
             f"UPSCALE_LOCAL_ONLY=1 allows no results in a bucket at {host or 'AWS'}. Name the host "
             "in UPSCALE_LOCAL_HOSTS, or leave UPSCALE_S3_BUCKET empty.",
