@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.imaging.conftest import exif_bytes, noise
-from upscale.errors import OutputFault, ServerFault
 from upscale.imaging import png
 from upscale.imaging.metadata import Metadata
 from upscale.imaging.picture import OutputSpec
@@ -113,41 +112,6 @@ def test_profile_and_exif_are_kept(tmp_path, srgb):
         assert image.info["icc_profile"] == srgb
         assert image.info["exif"] == exif_bytes(1)
         assert image.getexif()[0x010F] == "A camera of some make"
-
-
-def test_too_few_too_many_and_wrong_rows_are_faults(tmp_path):
-    spec = OutputSpec("png", 4, 3, 3, 8)
-    sink = PngSink(tmp_path / "a.png", spec, Metadata())
-    sink.write(noise(2, 4, 3))
-    with pytest.raises(ServerFault, match="Only 2 of 3"):
-        sink.close()
-    for wrong in (noise(1, 5, 3), noise(1, 4, 4), noise(1, 4, 3, 16), noise(2, 4, 3)):
-        with pytest.raises(ServerFault, match="came for a picture"):
-            sink.write(wrong)
-    sink.abort()
-
-
-def test_abort_removes_the_file_and_may_be_repeated(tmp_path):
-    sink = PngSink(tmp_path / "a.png", OutputSpec("png", 4, 3, 3, 8), Metadata())
-    sink.write(noise(2, 4, 3))
-    sink.abort()
-    sink.abort()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_is_one_clear_line(tmp_path):
-    path = tmp_path / "a.png"
-    path.symlink_to("/dev/full")
-    sink = PngSink(path, OutputSpec("png", 500, 500, 3, 8), Metadata())
-    with pytest.raises(OutputFault, match="the disk is full"):
-        _fill(sink)
-    sink.abort()
-    assert not path.is_symlink()
-
-
-def _fill(sink):
-    sink.write(noise(500, 500, 3))
-    sink.close()
 
 
 @pytest.mark.slow

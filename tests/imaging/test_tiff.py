@@ -1,7 +1,4 @@
-import json
 import struct
-import subprocess
-import sys
 import zlib
 from fractions import Fraction
 from itertools import pairwise
@@ -15,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
 from tests.imaging.conftest import exif_bytes, noise
-from upscale.errors import OutputFault, ServerFault
+from upscale.errors import ServerFault
 from upscale.imaging import tiff
 from upscale.imaging.exif import PREFIX
 from upscale.imaging.metadata import Metadata, Text
@@ -360,75 +357,3 @@ def test_a_tile_that_is_no_multiple_of_sixteen_is_a_fault(tmp_path, tile):
     with pytest.raises(ServerFault, match="tiles"):
         TiffSink(tmp_path / "a.tif", OutputSpec("tiff", 9, 9, 3, 8, tile=tile), Metadata())
     assert list(tmp_path.iterdir()) == []
-
-
-def test_too_few_too_many_and_wrong_rows_are_faults(tmp_path):
-    sink = TiffSink(tmp_path / "a.tif", OutputSpec("tiff", 4, 3, 3, 8), Metadata())
-    sink.write(noise(2, 4, 3))
-    with pytest.raises(ServerFault, match="Only 2 of 3"):
-        sink.close()
-    for wrong in (noise(1, 5, 3), noise(1, 4, 4), noise(1, 4, 3, 16), noise(2, 4, 3)):
-        with pytest.raises(ServerFault, match="came for a picture"):
-            sink.write(wrong)
-    sink.abort()
-
-
-def test_abort_removes_the_file_and_may_be_repeated(tmp_path):
-    sink = TiffSink(tmp_path / "a.tif", OutputSpec("tiff", 4, 3, 3, 8), Metadata())
-    sink.write(noise(2, 4, 3))
-    sink.abort()
-    sink.abort()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("side", [3, 900])
-def test_a_full_disk_is_one_clear_line(tmp_path, side):
-    path = tmp_path / "a.tif"
-    path.symlink_to("/dev/full")
-    sink = TiffSink(path, OutputSpec("tiff", side, side, 3, 8), Metadata())
-    with pytest.raises(OutputFault, match="the disk is full"):
-        _fill(sink, side)
-    sink.abort()
-    assert list(tmp_path.iterdir()) == []
-
-
-def _fill(sink, side):
-    sink.write(noise(side, side, 3))
-    sink.close()
-
-
-_BIG = """
-import json, sys, time
-from pathlib import Path
-import numpy as np
-from upscale.imaging.tiff import TiffSink
-from upscale.imaging.metadata import Metadata
-from upscale.imaging.picture import OutputSpec
-
-def peak():
-    # Not getrusage: its peak goes on from that of the process which started this one.
-    status = open("/proc/self/status").read()
-    return int(status.split("VmHWM:")[1].split()[0]) << 10
-
-noise = np.random.default_rng(0).integers(0, 6, (256, 16384, 3), np.uint8)
-band = np.arange(16384 * 3, dtype=np.uint16).reshape(-1, 3).astype(np.uint8) // 2 + noise
-base, start = peak(), time.perf_counter()
-spec = OutputSpec("tiff", 16384, 16384, 3, 8, tile=int(sys.argv[2]))
-sink = TiffSink(Path(sys.argv[1]), spec, Metadata())
-for _ in range(64):
-    sink.write(band)
-sink.close()
-print(json.dumps({"base": base, "peak": peak(), "seconds": time.perf_counter() - start}))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tile", [0, 256])
-def test_a_picture_of_sixteen_thousand_squared_takes_little_memory(tmp_path, tile):
-    path = tmp_path / "a.tif"
-    command = [sys.executable, "-c", _BIG, str(path), str(tile)]
-    used = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    assert used["peak"] - used["base"] < 300 << 20, used
-    seen = pyvips.Image.tiffload(str(path), fail_on="warning", access="sequential")
-    assert (seen.width, seen.height) == (16384, 16384)
-    assert seen.avg() > 50
