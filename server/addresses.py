@@ -1,4 +1,4 @@
-"""Which addresses the server may connect to on a caller's wish: public ones only."""
+"""Addresses and host names: which are this machine's, which are public, which a list covers."""
 
 from __future__ import annotations
 
@@ -31,6 +31,22 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_address(host: str) -> bool:
+    """Whether it is an IP address, which nobody can have for a name."""
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def covers(names: frozenset[str], host: str) -> bool:
+    """Whether `host` is among `names`; `*.example.com` stands for all below, `*` for any."""
+    return any(
+        name in ("*", host) or (name.startswith("*.") and host.endswith(name[1:])) for name in names
+    )
 
 
 def is_public(address: str) -> bool:

@@ -17,7 +17,9 @@ from upscale.server import docs_page, edits, listing
 from upscale.server.cors import allow_origins
 from upscale.server.envelope import Envelope
 from upscale.server.errors import install_error_handlers
+from upscale.server.faults import Faults
 from upscale.server.fetch import Fetcher
+from upscale.server.hosts import Hosts, own_names
 from upscale.server.media import MediaStore
 from upscale.server.services import Services, UpscaleEngine
 from upscale.server.spool import Spool
@@ -26,6 +28,9 @@ from upscale.settings import Settings
 from upscale.weights.store import Store
 
 log = logs.get("server")
+
+# How often it is looked for networks installed meanwhile.
+_LOOK_SECONDS = 10.0
 
 
 def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastAPI:
@@ -66,19 +71,29 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
     app.include_router(listing.router)
     app.include_router(docs_page.router)
     install_error_handlers(app)
+    # From the innermost to the outermost.
+    app.add_middleware(Faults)
+    app.add_middleware(Hosts, names=own_names(settings))
     allow_origins(app, settings.cors_origins)
     app.add_middleware(Envelope)
     return app
 
 
-async def _warm_up(ours: Services) -> None:
-    """Measure the bundled network before the first request has to wait for it."""
-    for network in await asyncio.to_thread(ours.store.networks):
-        if network.bundled:
+async def _get_to_know(ours: Services) -> None:
+    """Measure what is installed and not known yet, so that no request has to wait for it and no
+    dry run has a network loaded.
+    """
+    failed: set[str] = set()
+    while True:
+        for network in await asyncio.to_thread(ours.store.networks):
+            if network.sha256 in failed:
+                continue
             try:
                 await ours.engine.contract(network)
             except UpscaleError as error:
-                log.error("not warm", extra=logs.fields(network=network.name, why=error.message))
+                failed.add(network.sha256)
+                log.error("not known", extra=logs.fields(network=network.name, why=error.message))
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +104,7 @@ async def _running(ours: Services) -> AsyncIterator[None]:
     background = [
         asyncio.create_task(ours.media.sweep_forever()),
         asyncio.create_task(ours.spool.sweep_forever()),
-        asyncio.create_task(_warm_up(ours)),
+        asyncio.create_task(_get_to_know(ours)),
     ]
     try:
         yield

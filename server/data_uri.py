@@ -50,7 +50,7 @@ def write_data_uri(part: ImagePart, target: Path) -> None:
 
 def _base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """The pieces without line breaks and escapes, in the usual alphabet."""
-    carry, first = b"", True
+    carry, first, count = b"", True, 0
     for piece in pieces:
         text = carry + piece
         cut = _settled(text)
@@ -60,8 +60,15 @@ def _base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
         if first:
             text = text.lstrip(_BLANK)
             first = not text
-        yield _cleaned(text)
-    yield _cleaned(carry.rstrip(_BLANK))
+        text = _cleaned(text)
+        count += len(text)
+        yield text
+    last = _cleaned(carry.rstrip(_BLANK))
+    blanks = len(carry) - len(carry.rstrip(b" "))
+    # Blanks that complete a group were pluses; others at the end, like those at the beginning,
+    # are none, since no picture's base64 begins with a plus.
+    missing = -(count + len(last)) % 4
+    yield last + b"+" * (blanks if blanks == missing else 0)
 
 
 def _settled(text: bytes) -> int:

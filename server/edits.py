@@ -110,6 +110,8 @@ async def _answer(
         return dry_run_reply(edit.model, plan, quote)
     target = folder.path / "result"
     order = JobOrder(request.state.request_id, source, target, plan)
+    if wanted.response_format == "url":
+        await asyncio.to_thread(ours.media.check)
     with folder.ahead(most):
         with _blaming_the_model(edit.network):
             receipt = await ours.engine.run(order)

@@ -84,6 +84,12 @@ def of_status(status: int, method: str, path: str) -> UpscaleError:
         )
     if status == 405:
         return MethodNotAllowed(f"{method} is not allowed at {path[:100]}.")
+    if status == 412:
+        return InvalidRequest(
+            "The file is not the one that If-Match or If-Unmodified-Since asks for."
+        )
+    if status == 416:
+        return InvalidRequest("The range lies beyond the end of the file.")
     if status >= 500:
         return ServerFault("Something went wrong on the server. Its log has the details.")
     return InvalidRequest(f"The request to {path[:100]} cannot be served as it stands ({status}).")

@@ -16,7 +16,7 @@ import httpx
 
 from upscale import __version__
 from upscale.errors import InvalidRequest, TooLarge
-from upscale.server.addresses import is_public, resolve
+from upscale.server.addresses import covers, is_public, resolve
 from upscale.server.spool import private_file, storing
 from upscale.settings import Settings, host_names
 
@@ -120,7 +120,7 @@ class Fetcher:
             raise _refused(
                 "this server makes no outgoing connections (UPSCALE_LOCAL_ONLY); send the file"
             )
-        if not ours and self._fetch_hosts and not any(_covers(p, host) for p in self._fetch_hosts):
+        if not ours and self._fetch_hosts and not covers(self._fetch_hosts, host):
             raise _refused("its host is not among those that this server fetches from")
         try:
             found = await self._resolver(host, url.port or _PORTS[url.scheme])
@@ -139,10 +139,6 @@ class Fetcher:
         if self._tls is None:
             self._tls = await asyncio.to_thread(httpx.create_ssl_context)
         return self._tls
-
-
-def _covers(pattern: str, host: str) -> bool:
-    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
 def _parsed(url: str, base: httpx.URL | None = None) -> httpx.URL:

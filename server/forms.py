@@ -43,6 +43,16 @@ class ImagePart:
         return self.filename is not None
 
 
+@dataclass(frozen=True)
+class Structure:
+    """A list or an object where one value was expected: no parameter takes one."""
+
+    shown: str
+
+    def __str__(self) -> str:
+        return self.shown
+
+
 @dataclass
 class Form:
     """All fields; a name that came several times has several values."""

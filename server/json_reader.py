@@ -20,6 +20,7 @@ from upscale.server.forms import (
     TEXT_BYTES,
     Form,
     ImagePart,
+    Structure,
     bytes_as_parts,
     is_image_name,
 )
@@ -157,7 +158,7 @@ class JsonReader:
         elif isinstance(value, int | Decimal):
             form.add(name, value)
         elif value is not None:
-            form.add(name, json.dumps(value, default=str)[:80])
+            form.add(name, Structure(json.dumps(value, default=str)[:80]))
 
     def _images(self, name: str, value: Any, depth: int = 0) -> Iterator[ImagePart]:
         """Every string in an image field: plain, in lists, under `url` or `image_url`."""

@@ -16,6 +16,7 @@ import uvicorn
 from upscale.errors import InvalidRequest, ServerFault
 from upscale.server.addresses import is_loopback
 from upscale.server.app import create_app
+from upscale.server.protocol import Protocol
 from upscale.server.spool import private_folder
 from upscale.server.storage.choose import choose_storage
 from upscale.settings import Settings
@@ -41,6 +42,7 @@ def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
         _join_logs()
         config = uvicorn.Config(
             create_app(settings),
+            http=Protocol,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -13,10 +13,11 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import anyio.to_thread
+from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -56,6 +57,17 @@ class MediaStore:
         self._storage.open()
         self.sweep()
 
+    def check(self) -> None:
+        """Raise MediaFull where no result could be taken now, so that none is made in vain. Blocks.
+
+        How large one will be is known only when it is there: `adopt` may still find no room.
+        """
+        if self._quota:
+            with self._lock:
+                used, free = self._occupied()
+            if used - sum(entry.size for entry in free) >= self._quota:
+                raise MediaFull(size=1, quota=self._quota)
+
     def adopt(self, result: Path, format: str) -> str:
         """Take over a finished result, older ones making room; returns its name.
 
@@ -72,21 +84,27 @@ class MediaStore:
                 self._arriving.pop(name, None)
         return name
 
-    def copy(self, name: str, target: Path) -> bool:
-        """Put a result into the new file `target`; False where its time is over. Blocks."""
-        return self._alive(name) is not None and self._storage.copy(name, target)
+    def copy(self, name: str, target: Path, count: Callable[[int], None] = lambda _: None) -> bool:
+        """Put a result into the new file `target`; False where its time is over. Blocks.
 
-    async def response(self, name: str, method: str, headers: Mapping[str, str]) -> Response:
+        `count` is told of its bytes before they are written.
+        """
+        stored = self._alive(name)
+        if stored is None:
+            return False
+        count(stored.size)
+        return self._storage.copy(name, target)
+
+    async def response(self, name: str, method: str, headers: Headers) -> Response:
         """The reply to a GET or HEAD. Raises NotFound."""
         stored = await anyio.to_thread.run_sync(self._alive, name)
         if stored is None:
             raise _gone()
         tag = f'"{hashlib.sha256(name.encode()).hexdigest()[:32]}"'
-        what = answer(headers, stored.size, tag, stored.made, ranges=method != "HEAD")
+        lines = {name: ", ".join(headers.getlist(name)) for name in headers}
+        what = answer(lines, stored.size, tag, stored.made, ranges=method != "HEAD")
         sent = self._headers(stored, tag, what)
-        if what.status == 416:
-            return Response(status_code=416, headers=sent)
-        if what.status == 304 or method == "HEAD":
+        if what.status in (304, 412, 416) or method == "HEAD":
             return Response(status_code=what.status, headers=sent)
         return _Served(self, name, what, sent)
 
@@ -145,7 +163,7 @@ class MediaStore:
             "Cache-Control": f"private, max-age={max(0, left)}",
             "Accept-Ranges": "bytes",
         }
-        if what.status == 304:
+        if what.status in (304, 412):
             return headers
         if what.status == 206:
             headers["Content-Range"] = f"bytes {what.start}-{what.stop - 1}/{stored.size}"
@@ -163,6 +181,20 @@ class MediaStore:
         """Remove the oldest that may go until `size` bytes fit. The lock is held."""
         if not self._quota:
             return
+        used, free = self._occupied()
+        if used + size - sum(entry.size for entry in free) > self._quota:
+            raise MediaFull(size=size, quota=self._quota)
+        for entry in free:
+            if used + size <= self._quota:
+                break
+            self._storage.remove(entry.name)
+            used -= entry.size
+        self._arriving[name] = size
+
+    def _occupied(self) -> tuple[int, list[Stored]]:
+        """Bytes in use or promised, and those that may give way, the oldest first. The lock is
+        held.
+        """
         there = self._storage.entries()
         names = {entry.name for entry in there}
         used = sum(entry.size for entry in there)
@@ -176,14 +208,7 @@ class MediaStore:
             and not self._served[entry.name]
             and _NAME.fullmatch(entry.name)
         ]
-        if used + size - sum(entry.size for entry in free) > self._quota:
-            raise MediaFull(size=size, quota=self._quota)
-        for entry in free:
-            if used + size <= self._quota:
-                break
-            self._storage.remove(entry.name)
-            used -= entry.size
-        self._arriving[name] = size
+        return used, free
 
 
 class _Served(StreamingResponse):

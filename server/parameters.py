@@ -53,12 +53,12 @@ def read_model(form: Form) -> str:
 
 def read_parameters(form: Form) -> Parameters:
     """All parameters; unknown fields are ignored. Raises InvalidParameter, InvalidRequest."""
-    if str(_single(form, "stream") or "").strip().lower() in _YES:
+    if _text(form, "stream", "").lower() in _YES:
         raise InvalidRequest(
             "stream=true is not supported: there is no event stream. Leave 'stream' out.",
             field="stream",
         )
-    response_format = str(_single(form, "response_format") or "url").strip()
+    response_format = _text(form, "response_format", "url")
     if response_format not in ("url", "b64_json"):
         raise InvalidParameter("response_format", response_format, "url or b64_json")
     compression = _integer(form, "output_compression", 0, 100)
@@ -67,11 +67,9 @@ def read_parameters(form: Form) -> Parameters:
         scale_factor=_single(form, "scale_factor"),
         target=_read_target(form),
         response_format="b64_json" if response_format == "b64_json" else "url",
-        output_format=normalise_format(str(_single(form, "output_format") or "png")),
+        output_format=normalise_format(_text(form, "output_format", "png")),
         quality=None if compression is None else max(1, compression),
-        background=normalise_colour(
-            str(_single(form, "background_color") or "#ffffff"), "background_color"
-        ),
+        background=normalise_colour(_text(form, "background_color", "#ffffff"), "background_color"),
         strip_metadata=_truth(form, "strip_metadata"),
         n=_integer(form, "n", 1, _MAX_N) or 1,
         seed=_integer(form, "seed", 0, _MAX_SEED) or 0,
@@ -124,8 +122,13 @@ def _single(form: Form, name: str) -> object | None:
     return values[0] if values else None
 
 
+def _text(form: Form, name: str, default: str) -> str:
+    value = _single(form, name)
+    return default if value is None else str(value).strip()
+
+
 def _truth(form: Form, name: str) -> bool:
-    text = str(_single(form, name) or "false").strip().lower()
+    text = _text(form, name, "false").lower()
     if text not in (*_YES, *_NO):
         raise InvalidParameter(name, text, "true or false")
     return text in _YES
@@ -134,13 +137,13 @@ def _truth(form: Form, name: str) -> bool:
 def _integer(form: Form, name: str, low: int, high: int) -> int | None:
     if _single(form, name) is None:
         return None
-    number = _number(form, name, low, high)
+    number = _number(form, name, low, high, "a whole number")
     if number != number.to_integral_value():
         raise InvalidParameter(name, _single(form, name), f"a whole number from {low} to {high}")
     return int(number)
 
 
-def _number(form: Form, name: str, low: int, high: int) -> Decimal:
+def _number(form: Form, name: str, low: int, high: int, kind: str = "a number") -> Decimal:
     value = _single(form, name)
     shown = str(value).strip()
     try:
@@ -148,5 +151,5 @@ def _number(form: Form, name: str, low: int, high: int) -> Decimal:
     except InvalidOperation:
         number = Decimal("NaN")
     if isinstance(value, bool) or not number.is_finite() or not low <= number <= high:
-        raise InvalidParameter(name, value, f"a number from {low} to {high}")
+        raise InvalidParameter(name, value, f"{kind} from {low} to {high}")
     return number

@@ -36,7 +36,8 @@ def pick_image(form: Form) -> ImagePart:
     texts = [part for part in form.images if not part.is_file and part.data[:_MAX_URL].strip()]
     if any(is_single_byte(part.name, part.data) for part in texts):
         raise bytes_as_parts()
-    if len({(part.size, part.data) for part in texts}) > 1:
+    # Long ones lie on the disk and count as different without a look at all of them.
+    if len({(part.size, part.data, part.path) for part in texts}) > 1:
         raise _one_image(len(texts))
     if texts:
         _check_text(texts[0])
@@ -72,7 +73,7 @@ async def obtain(
     url = part.data.decode("utf-8", "replace").strip()
     name = linked_name(url)
     if name is not None:
-        if await asyncio.to_thread(media.copy, name, target):
+        if await asyncio.to_thread(media.copy, name, target, folder.take):
             return target
         if url.startswith(own_url.rstrip("/") + "/"):
             raise InvalidRequest("The media link in 'image' has expired.", field="image")

@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "", description="Base URL in media links; empty takes the address that the caller used."
     )
+    allowed_hosts: str = Field(
+        "",
+        description="Host names under which callers may reach the server, comma-separated, besides "
+        "addresses, localhost, this machine's name and that of public_url; `*.example.com` takes "
+        "all below, `*` any. Empty: none besides on loopback, any on a public address.",
+    )
     trusted_proxies: str = Field(
         "127.0.0.1, ::1",
         description="Addresses and CIDRs, comma-separated, of proxies whose X-Forwarded-Proto, "

@@ -45,6 +45,7 @@ class FakeEngine:
     def __init__(self, settings: Settings) -> None:
         self._limits = PlanLimits.of(settings)
         self.jobs: list[JobOrder] = []
+        self.known: set[str] = set()
         self.failure: UpscaleError | Exception | None = None
         self.held = False
         self.begun = threading.Event()
@@ -66,6 +67,7 @@ class FakeEngine:
         self.alive = False
 
     async def contract(self, network: Network) -> Contract:
+        self.known.add(network.name)
         return contract(2 if network.name.endswith("x2") else 4)
 
     async def plan(self, probe: Probe, network: Network, request: Request) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.server.fake import FakeEngine
 from upscale.server.app import create_app
+from upscale.server.protocol import Protocol
 from upscale.server.services import UpscaleEngine
 from upscale.server.spool import Spool
 from upscale.settings import Settings
@@ -51,6 +52,7 @@ def serving(settings: Settings, real: UpscaleEngine | None = None) -> Iterator[L
         app = create_app(settings, real or engine)
         config = uvicorn.Config(
             app,
+            http=Protocol,
             log_config=None,
             access_log=False,
             lifespan="on",
@@ -69,6 +71,14 @@ def serving(settings: Settings, real: UpscaleEngine | None = None) -> Iterator[L
                 client.close()
                 server.should_exit = True
                 thread.join(20)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Until it holds; fails after `seconds`."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.01)
 
 
 def picture(format: str = "png", size: tuple[int, int] = (12, 8), mode: str = "RGB") -> bytes:

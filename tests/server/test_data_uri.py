@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from upscale.errors import InvalidRequest
@@ -52,7 +52,11 @@ def test_line_breaks_and_parameters_are_no_obstacle() -> None:
 def test_what_forms_and_mailers_do_to_base64_is_undone(
     content: bytes, breaks: list[str], plus: str, on_disk: bool, piece: int
 ) -> None:
-    text = base64.b64encode(content).decode().replace("+", plus).replace("=", "%3D")
+    text = base64.b64encode(content).decode()
+    # What no picture begins with, and what cannot be told from blanks at the end.
+    assume(plus != " " or not (text.startswith("+") or text.endswith("++++")))
+    assume(plus != " " or not (breaks and text.endswith("+")))
+    text = text.replace("+", plus).replace("=", "%3D")
     for index, line_break in enumerate(breaks):
         # Between whole groups, where no escape is cut.
         place = min(len(text), 4 * index) if "%" not in text and " " not in text else len(text)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server.live import EDITS, Live, check_error, check_headers, png
+from tests.server.live import EDITS, Live, check_error, check_headers, png, serving
 from upscale.errors import (
     CheckpointError,
     Draining,
@@ -21,7 +24,10 @@ from upscale.errors import (
     QueueFull,
     SpoolFull,
 )
+from upscale.server.addresses import covers
 from upscale.server.errors import error_reply
+from upscale.server.hosts import own_names
+from upscale.settings import Settings
 from upscale.weights.store import Network, Store
 
 PATHS = [EDITS, "/openai/v1/models", "/openai/v1/models/aura-sr", "/health", "/media/x"]
@@ -124,6 +130,119 @@ def test_every_failure_has_the_one_shape(small: Live, case: str) -> None:
     assert reply.headers.get("x-should-retry") == (None if retried else "false")
     if status == 429:
         assert 1 <= int(reply.headers["retry-after"]) <= 60
+
+
+ORIGIN = "https://page.example"
+
+
+@pytest.fixture(scope="module")
+def open_to_pages(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path) -> Iterator[Live]:
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("pages"),
+        weights_dir=weights_dir,
+        max_body_bytes=100_000,
+        cors_origins=ORIGIN,
+    )
+    with serving(settings) as live:
+        live.client.headers["Origin"] = ORIGIN
+        yield live
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_pages_may_read_every_failure(open_to_pages: Live, case: str) -> None:
+    open_to_pages.engine.reset()
+    reply = WRONG[case][-1](open_to_pages)
+    check_error(reply, WRONG[case][0], WRONG[case][1], WRONG[case][3])
+    assert reply.headers["access-control-allow-origin"] == ORIGIN
+    assert "x-request-id" in reply.headers["access-control-expose-headers"]
+
+
+def test_pages_may_read_all_of_a_media_link(open_to_pages: Live) -> None:
+    open_to_pages.engine.reset()
+    url = open_to_pages.edit({"model": "tiny-x2"}).json()["data"][0]["url"]
+    for span, status in (("bytes=0-3", 206), ("bytes=999999-", 416)):
+        reply = open_to_pages.client.get(url, headers={"Range": span})
+        assert reply.status_code == status
+        assert reply.headers["access-control-allow-origin"] == ORIGIN
+        assert {"ETag", "Content-Range", "Content-Disposition", "Accept-Ranges"} <= set(
+            reply.headers["access-control-expose-headers"].split(", ")
+        )
+
+
+def test_a_refused_preflight_says_why(open_to_pages: Live) -> None:
+    def ask(origin: str, method: str) -> httpx.Response:
+        headers = {"Origin": origin, "Access-Control-Request-Method": method}
+        return open_to_pages.client.options(EDITS, headers=headers)
+
+    granted = ask(ORIGIN, "POST")
+    assert (granted.status_code, granted.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    check_headers(granted)
+    assert "origin" in check_error(ask("https://other.example", "POST"), 400)
+    assert "method" in check_error(ask(ORIGIN, "PUT"), 400)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000,
+    ],
+)
+def test_what_is_no_http_is_answered_in_the_one_shape(live: Live, text: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", httpx.URL(live.url).port or 0)) as connection:
+        connection.sendall(text)
+        reply = http.client.HTTPResponse(connection)
+        reply.begin()
+        headers = dict(reply.headers.items())
+        check_error(httpx.Response(reply.status, headers=headers, content=reply.read()), 400)
+        assert headers["connection"] == "close"
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("evil.example", False),
+        ("evil.example:8000", False),
+        ("localhost.evil.example", False),
+        ("upscale.localhost", True),
+        ("LOCALHOST:80", True),
+        ("127.0.0.1", True),
+        ("[::1]:8000", True),
+        ("192.168.1.5:8000", True),
+        (socket.gethostname(), True),
+    ],
+)
+def test_names_of_pages_that_resolve_to_this_machine_are_not_answered(
+    live: Live, host: str, known: bool
+) -> None:
+    for path in ("/health", "/media/x", "/v1/models"):
+        reply = live.client.get(path, headers={"Host": host})
+        if not known:
+            assert "UPSCALE_ALLOWED_HOSTS" in check_error(reply, 400)
+        else:
+            assert reply.status_code == (404 if "media" in path else 200)
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "known"),
+    [
+        ({"allowed_hosts": "a.example, *.b.example"}, "a.example", True),
+        ({"allowed_hosts": "a.example, *.b.example"}, "x.b.example", True),
+        ({"allowed_hosts": "a.example, *.b.example"}, "b.example", False),
+        ({"allowed_hosts": "*"}, "c.example", True),
+        ({"public_url": "https://a.example/up"}, "a.example", True),
+        ({"host": "0.0.0.0"}, "c.example", True),
+        ({"host": "0.0.0.0", "allowed_hosts": "a.example"}, "c.example", False),
+        ({}, "c.example", False),
+    ],
+)
+def test_which_names_are_the_servers(given: dict[str, str], host: str, known: bool) -> None:
+    assert covers(own_names(Settings(**given)), host) is known
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/docs", "/openapi.json", "/v1/models", "/nope"])

@@ -35,7 +35,7 @@ def raw(
 ) -> bytes:
     """What the server answers to a body of which `length` bytes were promised."""
     head = (
-        f"POST {EDITS} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        f"POST {EDITS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", httpx.URL(live.url).port or 0)) as connection:

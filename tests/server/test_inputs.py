@@ -162,6 +162,12 @@ def test_text_that_is_no_image_is_explained(live: Live, text: str) -> None:
     check_error(post_text(live, image=text), 400, param="image")
 
 
+def test_two_long_texts_are_two_images(live: Live) -> None:
+    uris = [DATA_URI + "A" * 100_000 + last for last in "AB"]
+    for body in ({"image": uris}, {"image": uris[0], "image_url": uris[1]}):
+        assert "2 images" in check_error(post_json(live, **body), 400, param="image")
+
+
 def test_two_different_urls_are_refused(live: Live) -> None:
     reply = post_json(live, image=["http://a.test/1.png", "http://a.test/2.png"])
     check_error(reply, 400, param="image")
@@ -221,7 +227,14 @@ def test_bodies_that_are_not_what_their_header_says(live: Live) -> None:
 def test_scalars_of_the_wrong_kind_in_json(live: Live) -> None:
     check_error(post_json(live, image=DATA_URI, scale_factor=True), 400, param="scale_factor")
     check_error(post_json(live, image=DATA_URI, scale_factor=[4]), 400, param="scale_factor")
-    check_error(post_json(live, image=DATA_URI, model=7), 400, param="model")
+    for model in (7, 0, False, ["real-esrgan"], {"id": "real-esrgan"}):
+        check_error(post_json(live, image=DATA_URI, model=model), 400, param="model")
+    # Nothing that was said counts as nothing said.
+    for wrong in (0, False, [], {}):
+        for name in ("output_format", "response_format", "background_color", "n"):
+            check_error(post_json(live, image=DATA_URI, **{name: wrong}), 400, param=name)
+    assert "a whole number" in check_error(post_json(live, image=DATA_URI, n=0), 400, param="n")
+    assert post_json(live, image=DATA_URI, stream=0, strip_metadata=0, denoise=None).is_success
     check_error(post_json(live, image=DATA_URI, stream=True), 400, param="stream")
     check_error(post_json(live, image=12), 400, param="image")
     nan = json.dumps({"model": "real-esrgan", "image": DATA_URI, "scale_factor": float("nan")})

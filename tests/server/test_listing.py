@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server.live import Live, check_error
+from tests.server.live import Live, check_error, serving, wait_for
 from upscale.models.catalogue import load_catalogue
+from upscale.server import app
+from upscale.settings import Settings
+from upscale.weights.store import Store
 
 
 def model(live: Live, name: str) -> dict[str, Any]:
     body: dict[str, Any] = live.client.get(f"/openai/v1/models/{name}").json()
     return body
+
+
+def test_what_is_installed_is_known_before_anybody_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_LOOK_SECONDS", 0.01)
+    store = Store(tmp_path / "weights")
+    with serving(Settings(data_dir=tmp_path)) as live:
+        wait_for(lambda: live.engine.known == {"bundled-x4"})
+        file = tmp_path / "later-x2.safetensors"
+        file.write_bytes(b"later")
+        store.register(file, name=None, serves=None, replace=False)
+        wait_for(lambda: "later-x2" in live.engine.known)
+        assert live.engine.jobs == []
 
 
 def test_a_served_model_says_on_what(live: Live) -> None:

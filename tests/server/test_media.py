@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.live import Live, check_error, check_headers, serving
+from tests.server.live import EDITS, Live, check_error, check_headers, png, serving
 from upscale.errors import MediaFull
 from upscale.imaging.limits import FORMATS
 from upscale.server.media import MediaStore, linked_name
@@ -51,6 +51,16 @@ def test_a_link_is_not_sent_again_to_those_who_have_it(live: Live) -> None:
     assert (other.status_code, other.content) == (200, whole.content)
     head = live.client.head(url, headers={"range": "bytes=4-9"})
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(whole.content)))
+
+
+def test_conditions_on_several_lines_and_against_the_file(live: Live) -> None:
+    url = live.edit().json()["data"][0]["url"]
+    tag = live.client.head(url).headers["etag"]
+    lines = [("If-None-Match", '"a"'), ("If-None-Match", tag)]
+    assert live.client.get(url, headers=lines).status_code == 304
+    check_error(live.client.get(url, headers={"If-Match": '"a"'}), 412)
+    head = live.client.head(url, headers={"If-Match": '"a"'})
+    assert (head.status_code, head.headers["etag"]) == (412, tag)
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "gif", "webp", "avif", "tiff"])
@@ -199,6 +209,23 @@ def test_a_caller_is_told_that_there_is_no_room(tmp_path: Path) -> None:
         assert "UPSCALE_MEDIA_QUOTA_BYTES" in check_error(reply, 507, "INTERNAL_ERROR")
         assert reply.headers["x-should-retry"] == "false"
         assert full.edit({"model": "bundled-x4", "response_format": "b64_json"}).is_success
+
+
+def test_no_work_is_done_for_a_result_that_could_not_be_kept(tmp_path: Path) -> None:
+    with serving(Settings(data_dir=tmp_path, media_quota_bytes=1000)) as live:
+        (tmp_path / "media" / ("0" * 27 + ".png")).write_bytes(bytes(1000))
+        check_error(live.edit({"model": "bundled-x4"}), 507, "INTERNAL_ERROR")
+        assert live.engine.jobs == []
+
+
+def test_a_link_that_is_given_back_counts_in_the_spool(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, max_spool_bytes=2_000_000, max_body_bytes=100_000)
+    with serving(settings) as live:
+        name = "0" * 27 + ".png"
+        (tmp_path / "media" / name).write_bytes(png() + bytes(2_000_000))
+        fields = {"model": "bundled-x4", "image": f"{live.url}/media/{name}"}
+        reply = live.client.post(EDITS, data=fields)
+        assert "UPSCALE_MAX_SPOOL_BYTES" in check_error(reply, 413)
 
 
 def test_what_a_slow_caller_is_reading_stays(tmp_path: Path) -> None:

@@ -64,9 +64,26 @@ def test_a_part_only_of_what_the_caller_has(condition: str, status: int) -> None
     assert ask(range="bytes=0-9", if_range=condition).status == status
 
 
+@pytest.mark.parametrize(
+    ("wanted", "status"),
+    [(TAG, 206), ("*", 206), (f'"a", {TAG}', 206), ('"a"', 412), (f"W/{TAG}", 412), ("", 412)],
+)
+def test_only_the_one_that_the_caller_means(wanted: str, status: int) -> None:
+    assert ask(range="bytes=0-9", if_match=wanted).status == status
+    # Neither a date nor a tag that is known counts where If-Match has spoken against it.
+    assert ask(if_match='"a"', if_unmodified_since=http_date(MADE)).status == 412
+    assert ask(if_match='"a"', if_none_match=TAG).status == 412
+
+
+def test_only_what_was_not_changed_since() -> None:
+    assert ask(if_unmodified_since=http_date(MADE)).status == 200
+    assert ask(if_unmodified_since=http_date(MADE - 1)).status == 412
+    assert ask(if_unmodified_since="yesterday").status == 200
+
+
 @given(st.text(max_size=30), st.text(max_size=30), st.integers(0, 1000))
 def test_any_header_gets_an_answer_within_the_thing(wanted: str, known: str, size: int) -> None:
-    headers = {"range": wanted, "if-none-match": known, "if-range": known}
+    headers = {"range": wanted, "if-none-match": known, "if-range": known, "if-match": known}
     what = answer(headers, size, TAG, MADE)
-    assert what.status in (200, 206, 304, 416)
+    assert what.status in (200, 206, 304, 412, 416)
     assert 0 <= what.start <= what.stop <= size
