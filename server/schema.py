@@ -158,3 +158,7 @@ def _schema(parameter: Parameter) -> dict[str, Any]:
     else:
         schema["description"] = "Mixes two networks: 1 smooths, 0 keeps noise."
     return schema
+
+
+# All that a request may hold, whichever its model.
+FIELDS: dict[str, dict[str, Any]] = {**COMMON, "denoise": {**_schema(_DENOISE), "x-ours": True}}

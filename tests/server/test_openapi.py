@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
 from tests.server.fake import FakeEngine
 from tests.server.live import Live
-from upscale.errors import UpscaleError
+from upscale.errors import QueueFull, ServerFault, UpscaleError
 from upscale.server import openapi
 from upscale.server.app import create_app
-from upscale.server.schema import COMMON
+from upscale.server.openapi.edits import PICTURE
+from upscale.server.openapi.operations import ERRORS
+from upscale.server.schema import FIELDS
 from upscale.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +34,9 @@ def routes(app: FastAPI) -> set[tuple[str, str]]:
         included = getattr(route, "original_router", None)
         if included is not None:
             waiting += included.routes
-        elif isinstance(route, APIRoute) and route.path not in ("/docs", "/openapi.json"):
+        else:
             path = route.path.replace(":path}", "}")
-            found |= {(path, method.lower()) for method in route.methods - {"HEAD"}}
+            found |= {(path, method.lower()) for method in route.methods}
     return found
 
 
@@ -42,10 +44,173 @@ def described() -> dict[str, Any]:
     return openapi.document()["paths"]  # type: ignore[no-any-return]
 
 
-def test_every_route_is_described_and_no_other(tmp_path: Path) -> None:
+def operations() -> dict[tuple[str, str], dict[str, Any]]:
+    """Every operation, by path and method."""
+    return {(path, name): told for path, all in described().items() for name, told in all.items()}
+
+
+def reply_of(path: str, method: str, status: int) -> dict[str, Any]:
+    """What is told of a reply; references are followed."""
+    told: dict[str, Any] = operations()[path, method]["responses"][str(status)]
+    if "$ref" in told:
+        found: dict[str, Any] = openapi.document()["components"]["responses"]
+        return found[told["$ref"].rpartition("/")[2]]  # type: ignore[no-any-return]
+    return told
+
+
+def test_every_route_and_method_is_described_and_no_other(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     app = create_app(settings, FakeEngine(settings))
-    assert routes(app) == {(path, m) for path, methods in described().items() for m in methods}
+    assert routes(app) == set(operations())
+
+
+def test_operations_have_names_of_their_own() -> None:
+    names = [operation["operationId"] for operation in operations().values()]
+    assert len({*names}) == len(names)
+
+
+def examples(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Everything that has a schema and examples of it: where it stands, both."""
+    if isinstance(node, dict):
+        shown = [each["value"] for each in node.get("examples", {}).values()]
+        if "schema" in node:
+            shown += [node["example"]] if "example" in node else []
+            shown += [node["schema"]["default"]] if "default" in node["schema"] else []
+            yield from ((place, node["schema"], example) for example in shown)
+        elif "default" in node and "type" in node:
+            yield place, node, node["default"]
+        for name, value in node.items():
+            if name not in ("example", "examples"):
+                yield from examples(value, f"{place}/{name}")
+    elif isinstance(node, list):
+        for value in node:
+            yield from examples(value, place)
+
+
+def test_every_example_fits_its_own_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema_rs", reason="jsonschema_rs is not installed")
+    document = openapi.document()
+    found = [*examples(document)]
+    assert len(found) > 60
+    for place, schema, example in found:
+        whole = {**schema, "components": document["components"]}
+        validator = jsonschema.Draft202012Validator(whole, validate_formats=True)
+        assert [error.message for error in validator.iter_errors(example)] == [], place
+
+
+def fits(schema: str, value: Any) -> bool:
+    """Whether a body is one that the description of `schema` lets through."""
+    jsonschema = pytest.importorskip("jsonschema_rs", reason="jsonschema_rs is not installed")
+    whole = {
+        "$ref": f"#/components/schemas/{schema}",
+        "components": openapi.document()["components"],
+    }
+    return bool(jsonschema.Draft202012Validator(whole, validate_formats=True).is_valid(value))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"image": PICTURE},
+        {"image": {"url": PICTURE}},
+        {"image": {"image_url": PICTURE}},
+        {"image": [PICTURE]},
+        {"image[]": [PICTURE]},
+        {"image_url": PICTURE},
+        {"images": [PICTURE]},
+        {"images": [{"image_url": PICTURE}]},
+        {"images": [{"url": PICTURE}]},
+    ],
+)
+def test_every_way_to_name_an_image_is_described_and_taken(
+    live: Live, image: dict[str, Any]
+) -> None:
+    body = {"model": "bundled-x4", **image}
+    assert fits("Edit", body)
+    assert live.client.post(openapi.EDITS, json=body).status_code == 200
+
+
+@pytest.mark.parametrize("image", [{}, {"picture": PICTURE}, {"image": 3}, {"images": []}])
+def test_what_names_no_image_is_neither(live: Live, image: dict[str, Any]) -> None:
+    body = {"model": "bundled-x4", **image}
+    assert not fits("Edit", body)
+    assert live.client.post(openapi.EDITS, json=body).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["image", "image[]", "image_url", "image[url]"])
+def test_forms_take_an_image_under_every_name(live: Live, name: str) -> None:
+    body = {"model": "bundled-x4", name: PICTURE}
+    for encoded in ({"data": body}, {"files": {key: (None, text) for key, text in body.items()}}):
+        assert live.client.post(openapi.EDITS, **encoded).status_code == 200  # type: ignore[arg-type]
+    assert name in openapi.document()["components"]["schemas"]["EditForm"]["properties"]
+    assert name in openapi.document()["components"]["schemas"]["EditFields"]["properties"]
+
+
+def test_every_spelling_in_the_query_is_understood(live: Live) -> None:
+    for (path, method), operation in operations().items():
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] != "query":
+                continue
+            target = path.replace("{name}", "bundled-x4")
+            *_, spellings = parameter["schema"]["anyOf"]
+            for text in spellings["enum"]:
+                body = (
+                    {"json": {"model": "bundled-x4", "image": PICTURE}} if method == "post" else {}
+                )
+                query = {parameter["name"]: text}
+                reply = live.client.request(method.upper(), target, params=query, **body)
+                assert reply.status_code == 200, (path, query)
+                if method != "head":
+                    said_yes = "estimated" in reply.json() or "$schema" in reply.json()
+                    no = spellings["enum"].index(text) in range(6, 12)
+                    assert said_yes is not no, (path, query)
+
+
+def test_the_headers_of_every_reply_are_described(live: Live) -> None:
+    """Those of the library aside; what is described is there."""
+    path = "/media/{name}"
+    link = live.edit({"model": "bundled-x4"}).json()["data"][0]["url"]
+    asked = {
+        200: {},
+        206: {"Range": "bytes=0-3"},
+        304: {"If-None-Match": "*"},
+        412: {"If-Match": '"another"'},
+        416: {"Range": "bytes=9999999-"},
+    }
+    replies = [(path, "get", live.client.get(link, headers=h), s) for s, h in asked.items()]
+    replies += [
+        (path, "head", live.client.head(link, headers=asked[s]), s) for s in (200, 304, 412)
+    ]
+    for method in ("get", "head"):
+        for other in ("/openai/v1/models", "/health", "/docs", "/openapi.json"):
+            replies.append((other, method, live.client.request(method.upper(), other), 200))
+        gone = live.client.request(method.upper(), "/media/gone.png")
+        replies.append((path, method, gone, 404))
+        replies.append((path, method, live.client.put(link), 405))
+    replies.append((openapi.EDITS, "post", live.edit({"model": "bundled-x4"}), 200))
+    replies.append((openapi.EDITS, "post", live.edit({"n": "0"}), 400))
+    replies.append((openapi.EDITS, "post", live.edit({"model": "nope"}), 404))
+    replies.append((openapi.EDITS, "post", live.client.get(openapi.EDITS), 405))
+    plain = {"date", "server", "content-type", "content-length", "content-security-policy"}
+    plain |= {"transfer-encoding"}
+    for where, method, reply, status in replies:
+        assert reply.status_code == status, (where, method, reply.text)
+        told = {name.lower() for name in reply_of(where, method, status)["headers"]}
+        assert told - {*reply.headers} == set(), (where, method, status)
+        assert {*reply.headers} - told - plain == set(), (where, method, status)
+
+
+def test_what_fails_is_described_for_every_route(live: Live) -> None:
+    for (path, method), operation in operations().items():
+        assert {"400", "405", "500", "503"} <= {*operation["responses"]}, (path, method)
+    busy = QueueFull("The queue is full.", retry_after=6)
+    for failure, status in ((busy, 429), (ServerFault("It failed."), 500), (RuntimeError(), 500)):
+        live.engine.failure = failure
+        reply = live.edit({"model": "bundled-x4"})
+        told = {name.lower() for name in reply_of(openapi.EDITS, "post", status)["headers"]}
+        assert reply.status_code == status
+        assert told <= {*reply.headers}
+        assert ("retry-after" in reply.headers) == ("retry-after" in told)
 
 
 def test_references_lead_somewhere(live: Live) -> None:
@@ -69,11 +234,20 @@ def test_references_lead_somewhere(live: Live) -> None:
 
 def test_the_examples_of_bodies_run(live: Live) -> None:
     content = described()[openapi.EDITS]["post"]["requestBody"]["content"]
-    for name, example in content["application/json"]["examples"].items():
-        reply = live.client.post(openapi.EDITS, json=example["value"])
-        assert reply.status_code == 200, (name, reply.text)
-    for name, example in content["multipart/form-data"]["examples"].items():
-        assert send(live, example["value"]).status_code == 200, name
+    ran = 0
+    for kind, told in content.items():
+        for name, example in told["examples"].items():
+            value = example["value"]
+            if kind == "application/json":
+                reply = live.client.post(openapi.EDITS, json=value)
+            elif kind == "multipart/form-data":
+                reply = send(live, {key: str(text) for key, text in value.items()})
+            else:
+                reply = live.client.post(openapi.EDITS, data=value)
+            assert reply.request.headers["content-type"].startswith(kind)
+            assert reply.status_code == 200, (kind, name, reply.text)
+            ran += 1
+    assert ran >= 5
 
 
 def send(live: Live, fields: dict[str, str], query: str = "") -> httpx.Response:
@@ -108,32 +282,51 @@ def test_examples_of_replies_have_the_members_of_real_ones(live: Live) -> None:
             return {k: None if k in open_ended else members(v) for k, v in value.items()}
         return [members(v) for v in value[:1]] if isinstance(value, list) else None
 
-    examples = described()[openapi.EDITS]["post"]["responses"]["200"]["content"]
-    shown = examples["application/json"]["examples"]
+    def shown(path: str, method: str = "get") -> dict[str, Any]:
+        content = operations()[path, method]["responses"]["200"]["content"]["application/json"]
+        return {name: example["value"] for name, example in content["examples"].items()}
+
+    edit = shown(openapi.EDITS, "post")
     real = live.edit({"model": "bundled-x4"}).json()
-    assert members(real) == members(shown["a result"]["value"])
+    assert members(real) == members(edit["a result"])
+    assert edit["a result"]["metadata"]["receipt"].keys() <= real["metadata"]["receipt"].keys()
     dry = live.edit({"model": "bundled-x4"}, params={"dryRun": "true"}).json()
-    assert members(dry) == members(shown["a dry run"]["value"])
-    assert shown["a dry run"]["value"]["plan"].keys() <= dry["plan"].keys()
-    listed = described()["/openai/v1/models/{name}"]["get"]["responses"]["200"]["content"]
-    assert (
-        listed["application/json"]["example"].keys()
-        <= live.client.get("/openai/v1/models/real-esrgan").json().keys()
-    )
+    assert members(dry) == members(edit["a dry run"])
+    assert edit["a dry run"]["plan"].keys() <= dry["plan"].keys()
+    one = shown("/openai/v1/models/{name}")
+    for name, id in (("a model", "real-esrgan"), ("a network", "bundled-x4")):
+        assert members(one[name]) == members(live.client.get(f"/openai/v1/models/{id}").json())
+    schema = live.client.get("/v1/models/google-upscaler?schema=true").json()
+    assert one["a schema"].keys() <= schema.keys()
+    assert members(shown("/health")["at work"]) == members(live.client.get("/health").json())
 
 
-def test_every_documented_status_has_an_error(live: Live) -> None:
-    for methods in described().values():
-        for operation in methods.values():
-            for status, response in operation["responses"].items():
-                if int(status) < 400:
-                    continue
-                examples = response["content"]["application/json"]["examples"]
-                assert examples, status
-                for example in examples.values():
-                    assert set(example["value"]["error"]) == {"message", "type", "code", "param"}
-    assert {error.code for error in openapi.ERRORS} >= {"MODEL_DISABLED", "RATE_LIMITED"}
-    assert all(isinstance(error, UpscaleError) for error in openapi.ERRORS)
+def test_bodies_of_replies_fit_their_schemas(live: Live) -> None:
+    for path in ("/openai/v1/models", "/v1/models"):
+        assert fits("Models", live.client.get(path).json())
+    assert fits("ModelSchema", live.client.get("/v1/models/real-esrgan?schema=1").json())
+    assert fits("Health", live.client.get("/health").json())
+    assert fits("Description", live.client.get("/openapi.json").json())
+    for format in ("url", "b64_json"):
+        body = live.edit({"model": "bundled-x4", "response_format": format, "n": "2"}).json()
+        assert fits("Result", body)
+    assert fits("DryRun", live.edit({"model": "bundled-x4"}, params={"dryRun": "1"}).json())
+    assert fits("Error", live.edit({"model": "nope"}).json())
+    assert not fits("Result", {"created": 1})
+
+
+def test_every_documented_status_has_an_error() -> None:
+    components = openapi.document()["components"]["responses"]
+    assert {f"Error{error.status}" for error in ERRORS} <= {*components}
+    for name, response in components.items():
+        shown = response["content"]["application/json"]["examples"]
+        assert shown, name
+        for example in shown.values():
+            assert set(example["value"]["error"]) == {"message", "type", "code", "param"}
+    used = {status for told in operations().values() for status in told["responses"]}
+    assert {f"Error{status}" for status in used if int(status) >= 400} == {*components}
+    assert {error.code for error in ERRORS} >= {"MODEL_DISABLED", "RATE_LIMITED"}
+    assert all(isinstance(error, UpscaleError) for error in ERRORS)
 
 
 def test_the_page_shows_it_all_and_loads_nothing(live: Live) -> None:
@@ -142,7 +335,7 @@ def test_the_page_shows_it_all_and_loads_nothing(live: Live) -> None:
     assert "default-src 'none'" in page.headers["content-security-policy"]
     for path in described():
         assert path in page.text
-    for field in COMMON:
+    for field in FIELDS:
         assert f"<code>{field}</code>" in page.text
     assert not re.search(
         r"<script|<link|<img|src=|https?://(?!127\.0\.0\.1|json-schema)", page.text
@@ -152,4 +345,4 @@ def test_the_page_shows_it_all_and_loads_nothing(live: Live) -> None:
 def test_the_guide_lists_the_fields_of_the_description() -> None:
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     table = text.split("## Fields", 1)[1].split("\n- ", 1)[0]
-    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == [*COMMON, "denoise"]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == [*FIELDS]
