@@ -18,6 +18,7 @@ EXAMPLES: list[UpscaleError] = [
     errors.MethodNotAllowed("GET is not allowed here."),
     errors.UnsupportedMediaType("text/plain is not taken."),
     errors.CheckpointError("The file holds no weights."),
+    errors.InsufficientBalance(required=2, available=1),
     errors.ModelNotFound("reel-esrgan", "real-esrgan"),
     errors.ModelDisabled("real-esrgan needs weights."),
     errors.RateLimited("Slow down.", retry_after=5),
@@ -30,6 +31,7 @@ EXAMPLES: list[UpscaleError] = [
     errors.OutOfMemory("Even a small tile does not fit."),
     errors.OutputFault("The disk is full."),
     errors.PullFault("The connection broke off."),
+    errors.RecordsFault("The records are in use for too long.", "database is locked"),
     errors.Draining("The server is shutting down."),
 ]
 

@@ -9,6 +9,7 @@
     │   ├── MethodNotAllowed         405
     │   ├── UnsupportedMediaType     415
     │   └── CheckpointError          400    (a weights file that cannot be used)
+    ├── InsufficientBalance          402    INSUFFICIENT_BALANCE     insufficient_quota
     ├── ModelNotFound                404    MODEL_NOT_FOUND          invalid_request_error
     ├── ModelDisabled                404    MODEL_DISABLED           invalid_request_error
     ├── RateLimited                  429    RATE_LIMITED             rate_limit_error
@@ -21,6 +22,7 @@
         ├── OutputFault              500    (the disk is full, the folder read-only)
         ├── MediaFull                507    (the result does not fit the quota of media)
         ├── PullFault                502    (a file of weights does not arrive, or another one does)
+        ├── RecordsFault             503    (the database of records cannot be used)
         └── Draining                 503    (the server is shutting down)
 
 Messages say what was wrong, what is allowed and what to do, in a sentence or two. `to_wire` and
@@ -138,6 +140,22 @@ class CheckpointError(InvalidRequest):
     """A weights file that cannot be read, recognised or trusted."""
 
 
+class InsufficientBalance(UpscaleError):
+    """The quote is more than what a key may still spend; both in millionths of a dollar."""
+
+    status = 402
+    code = "INSUFFICIENT_BALANCE"
+    type = "insufficient_quota"
+    retry = False
+
+    def __init__(self, *, required: int, available: int) -> None:
+        super().__init__(
+            f"Insufficient balance: this request requires ${required / 1e6:.6f}, "
+            f"${available / 1e6:.6f} is available."
+        )
+        self.required, self.available = required, available
+
+
 class ModelNotFound(UpscaleError):
     """No model of that name, here or in the catalogue."""
 
@@ -240,6 +258,20 @@ class PullFault(ServerFault):
 
     status = 502
     retry = None
+
+
+class RecordsFault(ServerFault):
+    """The database of records is locked for too long, full, read-only, away or damaged.
+
+    `detail` has the database's own words, for the operator: they may hold paths and hosts.
+    """
+
+    status = 503
+    retry = None
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 class Draining(ServerFault):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_serializer, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -217,6 +218,18 @@ class Settings(BaseSettings):
         "addresses are private.",
     )
 
+    database_url: str = Field(
+        "",
+        description="Database of keys and records: `sqlite:////folder/records.db`, or "
+        "`postgresql+psycopg://user@host/name` (needs the extra `postgres`). Empty: `records.db` "
+        "in the data folder.",
+    )
+    records_days: int = Field(
+        90,
+        ge=0,
+        description="Days after which the record of a request is deleted; 0 keeps them for ever.",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )
@@ -230,6 +243,10 @@ class Settings(BaseSettings):
         for part in filter(None, (part.strip() for part in text.split(","))):
             ipaddress.ip_network(part, strict=False)
         return text
+
+    @field_serializer("database_url")
+    def _without_password(self, url: str) -> str:
+        return re.sub(r"(://[^/@]*:)[^/]*@", r"\1***@", url)
 
     @property
     def weights_folder(self) -> Path:
