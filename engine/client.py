@@ -1,8 +1,8 @@
 """The server's end of the device worker: a bounded queue in front of it, and its replacement.
 
-Torch-free and asynchronous. Jobs run one at a time, in order; paths and Plans go over the pipe,
-never pixels. A worker that dies is replaced and its Job is run again once; one that decodes for too
-long is ended, and its Job with it.
+Torch-free and asynchronous. Jobs run one at a time, those of different callers in turns; paths and
+Plans go over the pipe, never pixels. A worker that dies is replaced and its Job is run again once;
+one that decodes for too long is ended, and its Job with it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from upscale.engine.order import JobOrder
 from upscale.engine.pipe import WorkerGone, WorkerPipe
 from upscale.engine.plan import NetworkRef, Plan, PlanLimits, Request, make_plan
 from upscale.engine.receipt import Progress, Receipt
+from upscale.engine.turns import Turns
 from upscale.engine.watch import DecodeWatch
 from upscale.errors import (
     CheckpointError,
@@ -51,9 +52,8 @@ class Engine:
         self._cache = FactsCache(settings.cache_folder / "networks")
         self._facts: dict[str, Facts] = {}
         self._worker: WorkerPipe | None = None
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
         self._starting = asyncio.Lock()
-        self._expected: dict[str, float] = {}
         self._draining = self._closed = False
         self._measuring: dict[str, asyncio.Task[Facts]] = {}
         self._unusable: dict[str, CheckpointError] = {}
@@ -61,7 +61,16 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Jobs in the queue, the running one included."""
-        return len(self._expected)
+        return len(self._turns)
+
+    @property
+    def backlog(self) -> float:
+        """Expected work of all Jobs in the queue, in seconds."""
+        return self._turns.seconds
+
+    def position(self, id: str) -> int | None:
+        """How many Jobs run before the Job `id`; 0: it runs; None: it is not in the queue."""
+        return self._turns.position(id)
 
     @property
     def alive(self) -> bool:
@@ -79,11 +88,11 @@ class Engine:
     async def close(self, drain_seconds: float = 0.0) -> None:
         """Take no more Jobs, give the accepted ones `drain_seconds`, then stop the worker."""
         self._draining = True
-        if self._expected:
+        if self.waiting:
             log.info("draining", extra=logs.fields(jobs=self.waiting, seconds=drain_seconds))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(drain_seconds):
-                    while self._expected:
+                    while self.waiting:
                         await asyncio.sleep(0.05)
         async with self._starting:
             self._closed = True
@@ -117,27 +126,34 @@ class Engine:
         ref = NetworkRef.of(network)
         return make_plan(probe, facts, ref, request, await self.device(), self._limits)
 
-    async def run(self, job: JobOrder, progress: OnProgress | None = None) -> Receipt:
+    async def run(
+        self,
+        job: JobOrder,
+        progress: OnProgress | None = None,
+        *,
+        share: str = "",
+        priority: int = 0,
+        patient: bool = False,
+    ) -> Receipt:
         """Wait for the Job's turn and run it; the result is at `job.target` afterwards.
 
-        Raises QueueFull at once when too many wait, Draining at shutdown, WorkerDied after a second
-        death, UnreadableImage where decoding takes too long or ends the process twice, and what the
-        Job itself raises. Cancelling the caller cancels the Job within a tile.
+        `share` says whose Job it is: shares take turns, with a part by `priority` (see `turns`).
+        Raises QueueFull at once when too many wait, unless `patient`; Draining at shutdown,
+        WorkerDied after a second death, UnreadableImage where decoding takes too long or ends the
+        process twice, and what the Job itself raises. Cancelling the caller cancels the Job within
+        a tile.
         """
         if self._draining:
             raise Draining("The server is shutting down; try again in a minute.")
-        if self.waiting >= self._settings.queue_limit:
-            wait = sum(self._expected.values())
+        if self.waiting >= self._settings.queue_limit and not patient:
+            wait = self.backlog
             raise QueueFull(
                 f"{self.waiting} jobs are waiting, about {wait:.0f} s of work. Try again later.",
                 retry_after=round(wait / self.waiting) + 1,
             )
-        self._expected[job.id] = job.plan.expected_seconds
-        try:
-            async with self._turn:
-                return await self._run(job, progress)
-        finally:
-            del self._expected[job.id]
+        expected = job.plan.expected_seconds
+        async with self._turns.turn(job.id, share=share, priority=priority, expected=expected):
+            return await self._run(job, progress)
 
     async def _run(self, job: JobOrder, progress: OnProgress | None) -> Receipt:
         for attempt in range(1, _ATTEMPTS + 1):

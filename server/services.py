@@ -40,9 +40,22 @@ class UpscaleEngine(Protocol):
         """Decide everything before the work."""
 
     async def run(
-        self, job: JobOrder, progress: Callable[[Progress], None] | None = None
+        self,
+        job: JobOrder,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        share: str = "",
+        priority: int = 0,
+        patient: bool = False,
     ) -> Receipt:
-        """Do the work; cancelling the caller cancels it."""
+        """Do the work in its turn; cancelling the caller cancels it."""
+
+    def position(self, id: str) -> int | None:
+        """How many Jobs run before a Job."""
+
+    @property
+    def backlog(self) -> float:
+        """Expected work of all that wait, in seconds."""
 
     @property
     def waiting(self) -> int:

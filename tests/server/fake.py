@@ -51,6 +51,7 @@ class FakeEngine:
         self.begun = threading.Event()
         self.cancelled = threading.Event()
         self.waiting = 0
+        self.backlog = 0.0
         self.alive = False
 
     def reset(self) -> None:
@@ -75,8 +76,17 @@ class FakeEngine:
         ref = NetworkRef.of(network)
         return make_plan(probe, facts, ref, request, DEVICE, self._limits)
 
+    def position(self, id: str) -> int | None:
+        return None
+
     async def run(
-        self, job: JobOrder, progress: Callable[[Progress], None] | None = None
+        self,
+        job: JobOrder,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        share: str = "",
+        priority: int = 0,
+        patient: bool = False,
     ) -> Receipt:
         self.jobs.append(job)
         if self.failure is not None:
@@ -88,10 +98,14 @@ class FakeEngine:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+        await self.make(job)
+        return receipt(job.plan)
+
+    async def make(self, job: JobOrder) -> None:
+        """The result's file; other fakes make others."""
         output = job.plan.output
         mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[output.channels]
         Image.new(mode, (output.width, output.height), 7).save(job.target, output.format)
-        return receipt(job.plan)
 
 
 def receipt(plan: Plan) -> Receipt:

@@ -10,7 +10,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
@@ -20,11 +20,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.server.fake import FakeEngine, receipt
+from tests.server.fake import FakeEngine
 from tests.server.live import EDITS, Live, picture, png, serving
 from tests.server.test_disconnect import wait_until_clean
 from upscale.engine.order import JobOrder
-from upscale.engine.receipt import Progress, Receipt
 from upscale.settings import Settings
 
 MODEL = {"model": "bundled-x4"}
@@ -102,11 +101,8 @@ def test_slow_clients_keep_nobody_waiting(live: Live) -> None:
 class Mirror(FakeEngine):
     """Gives the colour of the first pixel that came."""
 
-    async def run(
-        self, job: JobOrder, progress: Callable[[Progress], None] | None = None
-    ) -> Receipt:
+    async def make(self, job: JobOrder) -> None:
         await asyncio.to_thread(self._draw, job)
-        return receipt(job.plan)
 
     def _draw(self, job: JobOrder) -> None:
         with Image.open(job.source) as came:

@@ -27,10 +27,10 @@ from upscale.settings import Settings
 from tests.server.fake import FakeEngine
 
 class Slow(FakeEngine):
-    async def run(self, job, progress=None):
+    async def make(self, job):
         print("begun", flush=True)
         await asyncio.sleep(float(sys.argv[3]))
-        return await super().run(job, progress)
+        await super().make(job)
 
 app.Engine = Slow
 settings = Settings(port=0, data_dir=Path(sys.argv[1]), drain_seconds=float(sys.argv[2]))

@@ -1,0 +1,114 @@
+"""Whose Job a device runs next: shares take turns, by the work they ask for.
+
+A share is whoever Jobs are counted for together (a key; all without one are one share). Each has a
+clock that advances by the seconds of its Jobs, slower with a higher priority, and the share whose
+clock is furthest behind is next (stride scheduling: Waldspurger and Weihl 1995). So a share with a
+hundred Jobs waiting delays another by one Job, no priority starves anybody, and within a share
+Jobs run in the order of their arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+PRIORITIES = (-4, 4)
+"""The lowest and the highest priority; each step is a factor of two in a share's part."""
+
+# A Job that is expected to take no time still has to wait for its turn.
+_LEAST_SECONDS = 0.05
+
+
+@dataclass(eq=False)
+class _Ticket:
+    id: str
+    share: str
+    stride: float
+    expected: float
+    turn: asyncio.Future[None] = field(default_factory=lambda: asyncio.Future())
+
+
+class Turns:
+    """The queue in front of one device, which runs one Job at a time. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._running: _Ticket | None = None
+        self._waiting: list[_Ticket] = []
+        self._clocks: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        """Jobs that wait or run."""
+        return len(self._waiting) + (self._running is not None)
+
+    @property
+    def seconds(self) -> float:
+        """Expected work of all that wait or run."""
+        running = 0.0 if self._running is None else self._running.expected
+        return running + sum(ticket.expected for ticket in self._waiting)
+
+    @contextlib.asynccontextmanager
+    async def turn(
+        self, id: str, *, share: str, priority: int, expected: float
+    ) -> AsyncIterator[None]:
+        """Wait for the turn of Job `id`; it lasts as long as the context. `expected` in seconds."""
+        ticket = _Ticket(id, share, _stride(priority, expected), expected)
+        # Who has not waited for a while has saved up nothing.
+        self._clocks[share] = max(self._clocks.get(share, 0.0), self._now())
+        self._waiting.append(ticket)
+        self._next()
+        try:
+            await ticket.turn
+            yield
+        finally:
+            if self._running is ticket:
+                self._running = None
+            else:
+                self._waiting.remove(ticket)
+            self._next()
+
+    def position(self, id: str) -> int | None:
+        """How many Jobs run before `id`, the one that runs now among them; None: it is not here."""
+        if self._running is not None and self._running.id == id:
+            return 0
+        clocks, waiting = dict(self._clocks), list(self._waiting)
+        for place in range(len(waiting)):
+            ticket = _first(waiting, clocks)
+            if ticket.id == id:
+                return place + (self._running is not None)
+            _count(ticket, clocks)
+            waiting.remove(ticket)
+        return None
+
+    def _next(self) -> None:
+        if self._running is None and self._waiting:
+            ticket = _first(self._waiting, self._clocks)
+            self._waiting.remove(ticket)
+            self._running = ticket
+            _count(ticket, self._clocks)
+            if not ticket.turn.done():
+                ticket.turn.set_result(None)
+        if len(self) == 0:
+            self._clocks.clear()
+
+    def _now(self) -> float:
+        """The clock of those who have waited longest: where newcomers begin."""
+        shares = {ticket.share for ticket in self._waiting}
+        if self._running is not None:
+            shares.add(self._running.share)
+        return min((self._clocks[share] for share in shares), default=0.0)
+
+
+def _stride(priority: int, expected: float) -> float:
+    low, high = PRIORITIES
+    return float(max(_LEAST_SECONDS, expected) / 2.0 ** min(high, max(low, priority)))
+
+
+def _first(waiting: list[_Ticket], clocks: dict[str, float]) -> _Ticket:
+    """The first to come of the share that is furthest behind."""
+    return min(waiting, key=lambda ticket: clocks[ticket.share])
+
+
+def _count(ticket: _Ticket, clocks: dict[str, float]) -> None:
+    clocks[ticket.share] += ticket.stride
