@@ -95,7 +95,8 @@ class RequestLog:
             row["owner"] = self._database.owner.token()
             one = self._database.insert(requests).values(row)
             unique = ["caller", "idempotency_key"]
-            if connection.execute(one.on_conflict_do_nothing(index_elements=unique)).rowcount:
+            one = one.on_conflict_do_nothing(index_elements=unique).returning(requests.c.id)
+            if connection.scalar(one) is not None:
                 return None
             earlier = connection.execute(
                 select(requests).where(

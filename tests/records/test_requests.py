@@ -1,0 +1,225 @@
+"""Records of requests: what may follow what, who sees them, what is deleted when."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import fields
+
+import pytest
+
+from tests.records.making import PATH, arrived, read, waiting
+from upscale.errors import InvalidRequest
+from upscale.server.records import requests
+from upscale.server.records.database import Database
+from upscale.server.records.keys import KeyRing
+from upscale.server.records.queue import JobQueue
+from upscale.server.records.requests import RequestLog
+from upscale.server.records.rows import ENDED, Arrival, Row, to_public
+from upscale.server.records.tables import requests as table
+from upscale.server.records.times import now_ms
+
+
+def test_a_row_has_the_columns_of_the_table() -> None:
+    assert [f.name for f in fields(Row)] == [c.name for c in table.columns]
+
+
+def test_a_request_goes_its_way(database: Database) -> None:
+    log = RequestLog(database)
+    before = now_ms()
+    request = arrived(log, model="real-esrgan", user="a\0b\ud800", request_size_bytes=5)
+    row = read(log, request)
+    assert before <= row.created_at <= now_ms()
+    assert (row.status, row.started_at, row.user) == ("pending", None, "a\\0b\\ud800")
+    assert log.change(request, position=3, expected_seconds=1.5)
+    assert read(log, request).position == 3
+    assert log.change(request, status="processing", provider="local")
+    assert not log.change(request, status="processing")
+    assert log.change(request, progress='{"tiles": 3}', sent_to="fal", sent_bytes=9)
+    assert log.finish(
+        request, "completed", cost_micros=40_000, media=["a.png", "b.png"], reply="{}"
+    )
+    row = read(log, request)
+    assert row.ended
+    assert (row.media, row.cost_micros, row.sent_to) == (("a.png", "b.png"), 40_000, "fal")
+    assert row.started_at is not None
+    assert row.finished_at is not None
+    assert row.duration_ms == row.finished_at - row.created_at
+    assert not log.change("req_none", position=1)
+    assert log.get("req_none") is None
+
+
+@pytest.mark.parametrize("status", ENDED)
+def test_what_has_ended_stays_so(database: Database, status: requests.Status) -> None:
+    log = RequestLog(database)
+    request = waiting(log)
+    assert log.finish(request, status, error_code="X", error_message="why", error_status=500)
+    row = read(log, request)
+    assert not log.change(request, status="processing")
+    assert not log.change(request, progress="{}")
+    assert not log.change(request, progress="{}", response_size_bytes=1)
+    assert not JobQueue(database).requeue(request)
+    assert JobQueue(database).claim() is None
+    assert not any(log.finish(request, other) for other in ENDED)
+    assert read(log, request) == row
+    assert log.change(request, response_size_bytes=17, webhook_state="delivered")
+    assert read(log, request).response_size_bytes == 17
+
+
+def test_of_many_that_end_a_request_one_does(database: Database) -> None:
+    log = RequestLog(database)
+    request, done = arrived(log), []
+    start = threading.Barrier(8)
+
+    def end(number: int) -> None:
+        start.wait()
+        if log.finish(request, ENDED[number % 4], error_message=str(number)):
+            done.append(str(number))
+
+    threads = [threading.Thread(target=end, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 1
+    assert read(log, request).error_message == done[0]
+
+
+def test_mistakes_of_ours_are_told(sqlite: Database) -> None:
+    log = RequestLog(sqlite)
+    request = arrived(log)
+    with pytest.raises(TypeError, match="cost_micros"):
+        log.change(request, cost_micros=1)
+    with pytest.raises(TypeError, match="owner"):
+        log.finish(request, "completed", owner="me")
+    with pytest.raises(ValueError, match="finish"):
+        log.change(request, status="completed")
+    with pytest.raises(ValueError, match="no end"):
+        log.finish(request, "processing")
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_duration(sqlite: Database) -> None:
+    log = RequestLog(sqlite)
+    request = arrived(log, created_at=now_ms() + 3_600_000)
+    assert log.finish(request, "completed")
+    assert read(log, request).duration_ms == 0
+
+
+def test_a_key_sees_its_own_only(database: Database) -> None:
+    log, ring = RequestLog(database), KeyRing(database)
+    mine, other = ring.create("mine")[0].id, ring.create("other")[0].id
+    request = arrived(log, key_id=mine)
+    assert log.get(request, key_id=mine) == log.get(request)
+    assert log.get(request, key_id=other) is None
+    assert log.get(arrived(log), key_id=mine) is None
+
+
+def test_an_idempotency_key_finds_the_first_request_of_the_same_caller(database: Database) -> None:
+    log, ring = RequestLog(database), KeyRing(database)
+    mine, other = ring.create("mine")[0].id, ring.create("other")[0].id
+    same = {"idempotency_key": "abc", "fingerprint": "f1"}
+    for caller in (mine, other, None):
+        first = arrived(log, key_id=caller, **same)
+        again = log.arrive(Arrival("req_again", PATH, key_id=caller, **same))
+        assert again is not None
+        assert (again.row.id, again.same) == (first, True)
+        changed = same | {"fingerprint": "f2"}
+        differs = log.arrive(Arrival("req_again", PATH, key_id=caller, **changed))
+        assert differs is not None
+        assert not differs.same
+        assert log.get("req_again") is None
+        assert log.finish(first, "rejected")  # no work was done: the next may try
+        arrived(log, key_id=caller, **same)
+    arrived(log, key_id=mine)
+    arrived(log, key_id=mine)
+
+
+def test_of_many_with_one_idempotency_key_one_arrives(database: Database) -> None:
+    log = RequestLog(database)
+    start, found = threading.Barrier(8), []
+
+    def arrive(number: int) -> None:
+        start.wait()
+        found.append(log.arrive(Arrival(f"req_{number}", PATH, idempotency_key="abc")))
+
+    threads = [threading.Thread(target=arrive, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert found.count(None) == 1
+    assert len({one.row.id for one in found if one is not None}) == 1
+
+
+def test_a_purge_deletes_what_was_sent_and_got(database: Database) -> None:
+    log = RequestLog(database)
+    request = waiting(log, model="real-esrgan")
+    with pytest.raises(InvalidRequest, match="still at work"):
+        log.purge(request)
+    log.finish(request, "completed", reply='{"data": []}', media=["x.png"])
+    gone = log.purge(request)
+    assert gone is not None
+    assert (gone.media, gone.files, gone.already) == (("x.png",), ("source.png",), False)
+    row = read(log, request)
+    assert (row.order, row.reply, row.progress, row.purged) == (None, None, None, True)
+    assert (row.model, row.status) == ("real-esrgan", "completed")
+    again = log.purge(request)
+    assert again is not None
+    assert again.already
+    assert again.media == gone.media
+    assert log.purge("req_none") is None
+
+
+def test_old_records_go_and_what_is_at_work_stays(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "_AT_A_TIME", 3)
+    log = RequestLog(database)
+    old = [arrived(log, created_at=1000 + n) for n in range(8)]
+    for request in old[:7]:
+        log.finish(request, "completed", media=[f"{request}.png"])
+    young = arrived(log, created_at=5000)
+    log.finish(young, "completed", media=["young.png"])
+    gone = log.expire(5000)
+    assert gone.count == 7
+    assert set(gone.media) == {f"{request}.png" for request in old[:7]}
+    assert {row.id for row in log.page().rows} == {young, old[7]}
+    assert log.expire(5000).count == 0
+
+
+def test_webhooks_that_are_owed_are_known(database: Database) -> None:
+    log = RequestLog(database)
+    request, _ = waiting(log, webhook_url="https://example.com/?a=b"), waiting(log)
+    assert log.undelivered() == []
+    log.finish(request, "completed")
+    assert [row.id for row in log.undelivered()] == [request]
+    log.change(request, webhook_state="delivered")
+    assert log.undelivered() == []
+
+
+def test_a_request_as_callers_see_it(sqlite: Database) -> None:
+    log = RequestLog(sqlite)
+    request = arrived(log, created_at=1_764_077_465_042, model="m", trace_id="t", client="1.2.3.4")
+    log.finish(request, "completed", cost_micros=40_000, duration_ms=1234)
+    shown = to_public(read(log, request))
+    assert json.loads(json.dumps(shown)) == {
+        "id": request,
+        "object": "request",
+        "created_at": "2025-11-25T13:31:05.042Z",
+        "model": "m",
+        "modality": "image",
+        "endpoint": PATH,
+        "status": "completed",
+        "cost": 0.04,
+        "currency": "usd",
+        "duration_ms": 1234,
+        "key_id": None,
+        "error_code": None,
+        "error_message": None,
+        "session_id": None,
+        "trace_id": "t",
+        "user": None,
+        "request_size_bytes": None,
+        "response_size_bytes": None,
+    }
