@@ -10,6 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from upscale.cli.keys import keys
+from upscale.cli.requests import requests
+
 FORMATS = "png, jpeg, webp, tiff, avif or gif"
 EPILOG = "Exit codes: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted."
 
@@ -25,6 +28,8 @@ app = typer.Typer(
 )
 weights = typer.Typer(help="Networks: what is installed, what can be had.", no_args_is_help=True)
 app.add_typer(weights, name="weights")
+app.add_typer(keys, name="keys")
+app.command()(requests)
 
 
 class Precision(StrEnum):

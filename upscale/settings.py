@@ -246,7 +246,8 @@ class Settings(BaseSettings):
 
     @field_serializer("database_url")
     def _without_password(self, url: str) -> str:
-        return re.sub(r"(://[^/@]*:)[^/]*@", r"\1***@", url)
+        hidden = re.sub(r"(://[^/@:]*:).*@", r"\1***@", url)
+        return re.sub(r"(password=)[^&]*", r"\1***", hidden)
 
     @property
     def weights_folder(self) -> Path:

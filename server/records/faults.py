@@ -13,6 +13,7 @@ _BUSY = "another process or request holds them for too long"
 _FULL = "the disk is full"
 _READ_ONLY = "they are read-only"
 _AWAY = "their database does not answer"
+_SHUT = "their file cannot be opened"
 _DAMAGED = "their file is damaged"
 
 # By the beginnings of SQLite's names of errors, and of PostgreSQL's codes.
@@ -21,8 +22,8 @@ _REASONS = {
     "SQLITE_LOCKED": _BUSY,
     "SQLITE_FULL": _FULL,
     "SQLITE_READONLY": _READ_ONLY,
-    "SQLITE_CANTOPEN": "their file cannot be opened",
-    "SQLITE_PERM": "their file cannot be opened",
+    "SQLITE_CANTOPEN": _SHUT,
+    "SQLITE_PERM": _SHUT,
     "SQLITE_IOERR": "their file cannot be read or written",
     "SQLITE_CORRUPT": _DAMAGED,
     "SQLITE_NOTADB": _DAMAGED,
@@ -39,7 +40,7 @@ _REASONS = {
 def fault_of(error: SQLAlchemyError | OSError) -> RecordsFault:
     """The error as one of ours."""
     if isinstance(error, OSError):
-        return _fault(error.strerror or "the system refuses", str(error))
+        return _fault(f"{_SHUT} ({error.strerror or 'the system refuses'})", str(error))
     if isinstance(error, PoolTimeout):
         return _fault(_BUSY, "no connection came free")
     if not isinstance(error, DBAPIError):

@@ -21,9 +21,10 @@ from upscale.server.records.database import Database
 from upscale.server.records.tables import keys
 from upscale.server.records.times import iso, now_ms
 
-_TOKEN_START, _ID_START = "upk_", "key_"
+TOKEN_START = "upk_"
+_ID_START = "key_"
 _TOKEN_BYTES = 30  # 40 characters
-_SHOWN = len(_TOKEN_START) + 4
+_SHOWN = len(TOKEN_START) + 4
 _NAMING = 0x6E616D65  # the number under which names are given out one at a time
 _MOST_MODELS = 200
 
@@ -132,7 +133,7 @@ class KeyRing:
         }
         if not _is_name(name) or name.startswith(_ID_START):
             raise InvalidParameter("name", name, f"1 to 100 characters, not '{_ID_START}' first")
-        token = _TOKEN_START + secrets.token_urlsafe(_TOKEN_BYTES)
+        token = TOKEN_START + secrets.token_urlsafe(_TOKEN_BYTES)
         row = {
             "id": _ID_START + secrets.token_hex(10),
             "name": name,
@@ -153,7 +154,7 @@ class KeyRing:
 
     def find(self, token: str) -> Key | None:
         """The key of a token; None where it is unknown, revoked or expired."""
-        if not token.startswith(_TOKEN_START) or not token.isascii():
+        if not token.startswith(TOKEN_START) or not token.isascii():
             return None
         wanted = _hash(token)
         with self._database.read() as connection:
