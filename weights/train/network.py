@@ -6,9 +6,15 @@ which spandrel detects it, so that what is exported loads anywhere. Knows nothin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+NOISE = 0.03
+"""Of the size of the signal, added by a convolution that is put in: else all its taps stay one."""
 
 
 class Compact(nn.Module):
@@ -30,9 +36,27 @@ class Compact(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = x
         for layer in self.body:
-            out = layer(out)
+            slopes = isinstance(layer, nn.PReLU) and torch.is_grad_enabled()
+            out = Slopes.apply(out, layer.weight) if slopes else layer(out)
         base = F.interpolate(x, scale_factor=self.scale, mode="nearest")
         return F.pixel_shuffle(out, self.scale) + base
+
+
+class Slopes(torch.autograd.Function):
+    """PReLU over [N, C, H, W] for training: the same values, and half the time going back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (grad,) = grads
+        x, slope = ctx.saved_tensors
+        below = grad * (x < 0)  # [N, C, H, W]
+        of_slope = torch.einsum("nchw,nchw->c", below, x)
+        return torch.addcmul(grad, below, (slope - 1)[:, None, None]), of_slope
 
 
 def fresh(features: int, convs: int, seed: int, scale: int = 4) -> Compact:
@@ -49,6 +73,39 @@ def fresh(features: int, convs: int, seed: int, scale: int = 4) -> Compact:
             nn.init.kaiming_normal_(layer.weight, a=0.25, generator=generator)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         convolutions[-1].weight.mul_(0.1)
+    return network
+
+
+def grown(state: Mapping[str, Tensor], features: int, convs: int, seed: int) -> Compact:
+    """A deeper network that computes what the one of `state` does, and learns on from there.
+
+    Convolutions that pass their input on, with a little noise, and slopes of 1 are put between the
+    given ones, spread evenly. ValueError where `state` has other features or more convolutions.
+    """
+    weights = [v.float() for k, v in state.items() if k.endswith(".weight") and v.dim() == 4]
+    given = len(weights) - 2
+    if weights[0].shape[0] != features or given > convs:
+        raise ValueError(f"cannot grow {weights[0].shape[0]}/{given} into {features}/{convs}")
+    network = fresh(features, convs, seed)
+    generator = torch.Generator().manual_seed(seed)
+    kept = {(i + 1) * convs // given - 1 for i in range(given)} if given else set()
+    wanted = {0: 0, convs + 1: given + 1}  # which convolution of the new is which of the given
+    wanted |= {new + 1: old + 1 for old, new in enumerate(sorted(kept))}
+    full = dict(network.state_dict())
+    for index in range(convs + 2):
+        new, old = 2 * index, 2 * wanted.get(index, 0)
+        names = [(f"body.{new}.{n}", f"body.{old}.{n}") for n in ("weight", "bias")]
+        if index <= convs:
+            names.append((f"body.{new + 1}.weight", f"body.{old + 1}.weight"))
+        if index in wanted:
+            full |= {a: state[b].float() for a, b in names}
+        else:
+            noise = torch.randn(full[names[0][0]].shape, generator=generator)
+            full[names[0][0]] = nn.init.dirac_(torch.empty_like(noise))
+            full[names[0][0]] += noise * NOISE / (9 * features) ** 0.5
+            full[names[1][0]] = torch.zeros(features)
+            full[names[2][0]] = torch.ones(features)
+    network.load_state_dict(full)
     return network
 
 

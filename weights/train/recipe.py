@@ -30,10 +30,16 @@ class Recipe:
     drawn: int = 20
     averaged_photographs: float = 0.1
     averaged_drawings: float = 0.5
+    taught: float = 0.0
+    """Share of the teacher's output in the target of a bicubic pair, where there is a teacher."""
+    optimiser: str = "adam"
+    """`adam`, or `muon` for the body's convolutions and Adam for the rest."""
     threads: int = 2
     device: str = "cpu"
     start: str | None = None
     """sha256 of the weights that training starts from; None: from fresh ones of the seed."""
+    fonts: str | None = None
+    """Digest of the fonts in which drawings are written; None: the one that Pillow holds."""
     bfloat16: bool = False
     """Only where the machine has units for it: without (AVX2) a step took 8.6 times as long."""
 
