@@ -104,19 +104,38 @@ def image(
         int, typer.Option(min=0, max=8192, help="Tile side in input pixels; 0: chosen.")
     ] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing results.")
+        bool, typer.Option("--overwrite", help="Replace files that stand where results go.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Do what the folder's record calls done anew.")
     ] = False,
     receipt: Annotated[
         bool, typer.Option("--receipt", help="Write what was done as JSON beside each result.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", envvar="UPSCALE_SERVER", help="Have a running server do it."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="UPSCALE_API_KEY", help="For it; others here can see it, so rather:"),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="A file that holds the key.")
+    ] = None,
+    in_flight: Annotated[
+        int, typer.Option("--in-flight", min=1, max=64, help="Pictures at a server at once.")
+    ] = 4,
 ) -> None:
     """Upscale pictures: PNG, JPEG, WebP, TIFF, GIF, BMP and AVIF; files, folders or patterns.
 
-    Results are called NAME-4x.png and keep the tree of folders. Put names that begin with a dash
-    after a lone `--`.
+    Results are called NAME-4x.png and keep the tree of folders. A folder of results has a record:
+    the same command goes on where it was stopped, and does what is new or changed. Put names that
+    begin with a dash after a lone `--`.
     """
-    from upscale.cli.image import Options, upscale_files
+    from upscale.cli.image import upscale_files
+    from upscale.cli.options import Options
     from upscale.cli.setup import load_settings
 
     options = Options(
@@ -131,10 +150,16 @@ def image(
         precision=precision.value,
         tile=tile,
         overwrite=overwrite,
+        again=again,
         receipt=receipt,
         dry_run=dry_run,
     )
-    raise typer.Exit(upscale_files(inputs, out, options, load_settings()))
+    at = None
+    if server:
+        from upscale.cli.servers import server_options
+
+        at = server_options(server, key, key_file, in_flight)
+    raise typer.Exit(upscale_files(inputs, out, options, load_settings(), at))
 
 
 @app.command()

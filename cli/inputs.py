@@ -157,7 +157,9 @@ def _walk(root: Path, top: Path, output: Path | None, found: Found) -> Iterator[
             # Unlike the methods of entries and paths, os.path raises for none that is odd.
             is_folder = os.path.isdir(path)
             if entry.name.startswith("."):
-                found.passed_over += not is_folder
+                # Records and files in the making, in a folder of results, are nobody's pictures.
+                ours = entry.name.startswith(".upscale-")
+                found.passed_over += not is_folder and not ours
             elif is_folder:
                 (links if os.path.islink(path) else waiting).append((path, below / entry.name))
             elif _is_meant(path):

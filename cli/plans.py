@@ -1,8 +1,9 @@
-"""A Plan in a few lines for people: what `--dry-run` prints."""
+"""A Plan, or a server's quote, in a few lines for people: what `--dry-run` prints."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from upscale.cli.console import printable
 from upscale.engine.plan import PassPlan, Plan
@@ -20,6 +21,35 @@ def described(source: Path, target: Path, plan: Plan) -> str:
         f"  about {plan.expected_seconds:.1f} s and {plan.expected_bytes / 1e6:.0f} MB",
     ]
     return "\n".join(lines)
+
+
+def described_quote(source: Path, target: Path, quote: dict[str, Any]) -> str:
+    """The same of a server's answer, as far as it tells, and what it would cost."""
+    lines = [f"{printable(source)} -> {printable(target)}"]
+    plan = quote.get("plan")
+    if isinstance(plan, dict):
+        lines += _planned(plan)
+    micros = quote.get("total_cost_micros")
+    if isinstance(micros, int):
+        by = f", by {quote['model']} ({quote.get('provider')})" if "model" in quote else ""
+        lines.append(f"  costs {micros / 1e6:.6f} {quote.get('currency', 'USD')}{by}")
+    return "\n".join(printable(line) for line in lines)
+
+
+def _planned(plan: dict[str, Any]) -> list[str]:
+    """The lines of a plan that may be another version's."""
+    try:
+        probe, output = plan["probe"], plan["output"]
+        return [
+            f"  {probe['width']}x{probe['height']} {probe['format']} -> "
+            f"{output['width']}x{output['height']} {output['format']}, {output['depth']} bits, "
+            f"{output['channels']} channels",
+            f"  {plan['network']['name']} ({plan['contract']['architecture']}), "
+            f"{plan['precision']} on {plan['device']}, {plan['tiles']} tiles",
+            f"  about {plan['expected_seconds']:.1f} s and {plan['expected_bytes'] / 1e6:.0f} MB",
+        ]
+    except (LookupError, TypeError, ValueError):
+        return [f"  {plan['size']}"] if "size" in plan else []
 
 
 def _pass(step: PassPlan) -> str:

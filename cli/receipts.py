@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from pathlib import Path
+from typing import Any
 
-from upscale.engine.receipt import Receipt
 from upscale.errors import OutputFault
 
 
@@ -16,11 +15,12 @@ def receipt_path(target: Path) -> Path:
     return target.with_name(target.name + ".json")
 
 
-def write_receipt(target: Path, source: Path, receipt: Receipt, *, replace: bool) -> None:
-    """Write it, whole or not at all; raises OutputFault."""
+def write_receipt(
+    target: Path, source: Path, receipt: dict[str, Any], scratch: Path, *, replace: bool
+) -> None:
+    """Write it, by way of the file `scratch`, whole or not at all; raises OutputFault."""
     path = receipt_path(target)
-    data = {"source": str(source), "target": str(target), **receipt.to_json()}
-    scratch = target.with_name(f".upscale-{secrets.token_hex(8)}.part")
+    data = {"source": str(source), "target": str(target), **receipt}
     try:
         scratch.write_text(json.dumps(data, indent=2) + "\n", encoding="ascii")
         if os.path.lexists(path) and not replace:

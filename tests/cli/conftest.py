@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from upscale.cli.record import LOCK, NAME
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -21,6 +23,12 @@ def draw(path: Path, size: tuple[int, int] = (12, 9), colour: str = "teal") -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path
+
+
+def visible(folder: Path) -> list[str]:
+    """Names in a folder, without those of the record."""
+    names = (path.name for path in folder.iterdir())
+    return sorted(name for name in names if name not in (NAME, LOCK))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Run, command, draw, environment
+from tests.cli.conftest import Run, command, draw, environment, visible
 
 
 def _left(folder: Path) -> set[str]:
@@ -49,7 +49,7 @@ def test_one_bad_file_does_not_stop_the_others(call: Run, tmp_path: Path) -> Non
     (tmp_path / "in/notes.txt").write_text("words")
     done = call("image", "in", "missing.png", "-o", "out", "--receipt", "-s", "1.5")
     assert done.returncode == 1
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+    assert visible(tmp_path / "out") == [
         "a-jpg-1.5x.png",
         "a-jpg-1.5x.png.json",
         "a-png-1.5x.png",
@@ -88,7 +88,7 @@ def test_in_one_folder_earlier_results_are_not_upscaled_again(call: Run, tmp_pat
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "a-4x.png") as image:
         assert image.size == (48, 36)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-4x.png", "a.png"]
+    assert visible(tmp_path) == ["a-4x.png", "a.png"]
 
 
 def test_a_dry_run_writes_nothing(call: Run, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_request_to_end_stops_the_rest_too(call: Run, tmp_path: Path) -> None:
     done = call("image", "in", "-o", "out", "--tile", "64")
     thread.join()
     assert done.returncode == 143
-    assert list((tmp_path / "out").iterdir()) == []
+    assert visible(tmp_path / "out") == []
 
 
 def _writing(folder: Path, alive: Callable[[], bool]) -> bool:
