@@ -64,7 +64,6 @@ def dollars(micros: int) -> str:
 def local_time(ms: int | None) -> str:
     """A time in records as the clock on the wall shows it."""
 
-
     if ms is None:
         return "-"
     return f"{datetime.fromtimestamp(ms // 1000):%Y-%m-%d %H:%M:%S}"

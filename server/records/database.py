@@ -111,6 +111,13 @@ class Database:
         """An INSERT with `on_conflict_…`, which both dialects have, but not in common."""
         return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
 
+    def scrub(self) -> None:
+        """Leave nothing of what was deleted in SQLite's log of writes, unless a reader needs it."""
+        if self._is_sqlite:
+            with self.faults(), self._engine.connect() as connection:
+                outside = connection.execution_options(upscale_mode="outside")
+                outside.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextlib.contextmanager
     def faults(self) -> Iterator[None]:
         """Turns what a database or a disk raises into a RecordsFault."""
@@ -227,6 +234,7 @@ def _make_private(file: Path) -> None:
 def _prepare_sqlite(raw: Any, _: object) -> None:
     raw.isolation_level = None  # transactions begin where `_begin_sqlite` says
     raw.execute("PRAGMA foreign_keys=ON")
+    raw.execute("PRAGMA secure_delete=ON")  # what is purged is overwritten
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -241,12 +241,14 @@ def _columns(limits: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(name: str, value: Any) -> Any:
     if name == "models":
+        value = value or ()
         if not all(_is_name(model) for model in value) or len(value) > _MOST_MODELS:
             raise InvalidParameter(name, value, f"at most {_MOST_MODELS} names of models")
         return json.dumps(list(value))
     if name == "remote":
         return bool(value)
     if name == "priority":
+        value = value or 0
         if not -100 <= value <= 100:
             raise InvalidParameter(name, value, "a whole number from -100 to 100")
     elif name.endswith("per_minute"):

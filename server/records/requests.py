@@ -219,6 +219,7 @@ class RequestLog:
             if not found.ended:
                 raise InvalidRequest(f"The request {request_id} is still at work. Cancel it first.")
             connection.execute(update(requests).where(requests.c.id == request_id).values(emptied))
+        self._database.scrub()
         return _leftovers([found], already=found.purged)
 
     def expire(self, older_than: int) -> Leftovers:

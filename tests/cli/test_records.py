@@ -74,6 +74,13 @@ def test_a_key_is_made_limited_listed_and_revoked(call: Run, server: Database) -
     assert json.loads(call("keys", "limit", "bob", "--json").stdout)["name"] == "bob"
 
 
+@pytest.mark.parametrize("command", ["create", "list", "revoke", "limit", ""])
+def test_every_command_has_help(call: Run, command: str) -> None:
+    done = call("keys", command, "--help") if command else call("requests", "--help")
+    assert done.returncode == 0
+    assert "Usage: upscale" in done.stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -109,7 +109,7 @@ def test_limits_change_and_are_lifted(database: Database) -> None:
     changed = ring.limit("one", requests_per_minute=2.5, spending_limit_micros=None)
     assert changed == ring.find(token)
     assert (changed.requests_per_minute, changed.available_micros) == (2.5, None)
-    assert ring.limit("one") == changed
+    assert ring.limit("one", priority=None, models=None) == changed
     with pytest.raises(NotFound, match="nobody"):
         ring.limit("nobody", priority=1)
     with pytest.raises(TypeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +170,20 @@ def test_a_purge_deletes_what_was_sent_and_got(database: Database) -> None:
     assert again.already
     assert again.media == gone.media
     assert log.purge("req_none") is None
+
+
+def test_nothing_of_what_was_purged_stays_in_the_files(sqlite: Database, tmp_path: Path) -> None:
+    log = RequestLog(sqlite)
+    request = arrived(log, background=True, order="SECRET-ORDER " * 400)
+    log.finish(request, "completed", reply="SECRET-REPLY")
+    assert b"SECRET" in _bytes(tmp_path)
+    log.purge(request)
+    assert b"SECRET" not in _bytes(tmp_path)
+    assert log.get(request) is not None
+
+
+def _bytes(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 def test_old_records_go_and_what_is_at_work_stays(
