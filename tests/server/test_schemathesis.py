@@ -1,7 +1,11 @@
-"""Requests made up from the served description: no 5xx, and no reply that it does not describe."""
+"""Requests made up from the served description: no 5xx, and no reply that it does not describe.
+
+`UPSCALE_TEST_EXAMPLES` of them for each operation; many more are for a machine that has the time.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from schemathesis import checks as _checks  # noqa: E402
 
 from upscale.server import openapi  # noqa: E402
 
+_EXAMPLES = int(os.environ.get("UPSCALE_TEST_EXAMPLES", "40"))
 _CHECKS = ["not_a_server_error", "status_code_conformance", "content_type_conformance"]
 _CHECKS += ["response_schema_conformance", "response_headers_conformance"]
 
@@ -25,7 +30,7 @@ _known: Any = {each.__name__: each for each in _checks.CHECKS.get_all()}
 @pytest.mark.slow
 @schema.parametrize()
 @settings(
-    max_examples=40,
+    max_examples=_EXAMPLES,
     deadline=None,
     derandomize=True,
     database=None,
