@@ -216,8 +216,10 @@ class Client:
                 # A server that never answered is more likely a wrong address than one restarting.
                 pauses = CONNECT_PAUSES if self._answered is not None else CONNECT_PAUSES[:2]
                 if refused >= len(pauses):
-                    reason = str(fault) or "it does not answer"
-                    raise Stopped(f"{self._server.url} cannot be reached ({reason}).") from fault
+                    secure = f" ({fault})" if self._own.scheme == "https" and str(fault) else ""
+                    raise Stopped(
+                        f"{self._server.url} cannot be reached{secure}. Is it running?"
+                    ) from fault
                 pause, what = pauses[refused], "cannot be reached"
                 refused += 1
             except _Busy as fault:

@@ -11,7 +11,7 @@ from upscale.cli.batch import Batch, Stopped
 from upscale.cli.console import FAILED, Interrupted, Interrupts, complain, printable
 from upscale.cli.inputs import collect
 from upscale.cli.options import Options
-from upscale.errors import InvalidParameter
+from upscale.errors import InvalidRequest
 from upscale.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def _runner(
     options = batch.options
     for name, given in (("--precision", options.precision != "auto"), ("--tile", options.tile)):
         if given:
-            raise InvalidParameter(
-                name, "given", "nothing with --server, which decides that itself"
-            )
+            raise InvalidRequest(f"{name} is for the server to decide; leave it out with --server.")
     return Remote(batch, settings, interrupts, server)
 
 
@@ -83,5 +81,5 @@ def _upscale(batch: Batch, runner: _Runner) -> int:
 
 
 def _say_how_to_go_on(batch: Batch) -> None:
-    if batch.recorded and not batch.options.dry_run:
+    if batch.record is not None and not batch.options.dry_run:
         complain("The same command goes on from there.")

@@ -38,6 +38,7 @@ class Remote:
         self._options = batch.options
         self._fields = _fields(batch)
         self._at_work: list[str] = []
+        self._micros = 0
         self._show: Overview | None = None
 
     def run(self) -> None:
@@ -79,6 +80,9 @@ class Remote:
                     self._take(client, works)
                     for _ in range(min(self._server.in_flight, len(batch.works)))
                 )
+
+            if self._options.dry_run and batch.several:
+                complain(f"All of it costs {self._micros / 1e6:.6f} USD.")
 
     async def _preflight(self, client: Client) -> tuple[Decimal, dict[str, Any]]:
         """The factor, and what would upscale, by the plan for a small picture: a wrong option, key
@@ -127,6 +131,7 @@ class Remote:
             if self._options.dry_run:
                 quote = await client.quote(path, self._fields, path.suffix)
                 self._batch.done += 1
+                self._micros += int(quote.get("total_cost_micros") or 0)
                 with self._aside():
                     say(described_quote(path, work.target, quote))
                 return
@@ -149,6 +154,8 @@ class Remote:
             network=str(key or ""),
         )
         precision = str(receipt.get("precision") or "")
+        # The time of the work itself, as in a local run, where the server tells it.
+        seconds = float(_dict(receipt.get("seconds")).get("total") or seconds)
         with self._aside():
             say(result_line(path, target, width, height, seconds, printable(precision)))
             for note in receipt.get("notes") or ():
