@@ -6,28 +6,41 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from starlette.requests import Request
 
 from upscale import __version__, logs
 from upscale.engine.client import Engine
-from upscale.errors import UpscaleError
+from upscale.errors import RecordsFault, UpscaleError
 from upscale.imaging.pool import PixelPool
 from upscale.models.catalogue import load_catalogue
-from upscale.server import docs_page, edits, listing
+from upscale.server import docs_page, edits, listing, native
+from upscale.server.access import Access
+from upscale.server.background import Background
 from upscale.server.cors import allow_origins
 from upscale.server.envelope import Envelope
 from upscale.server.errors import install_error_handlers
 from upscale.server.faults import Faults
+from upscale.server.feeds import Feeds
 from upscale.server.fetch import Fetcher
 from upscale.server.hosts import Hosts, own_names
 from upscale.server.media import MediaStore
-from upscale.server.services import Services, UpscaleEngine
+from upscale.server.recording import Recorder
+from upscale.server.records.database import Database
+from upscale.server.records.keys import KeyRing
+from upscale.server.records.speeds import Speeds
+from upscale.server.records.times import now_ms
+from upscale.server.running import Running
+from upscale.server.services import Services, UpscaleEngine, services
 from upscale.server.spool import Spool
 from upscale.server.storage.choose import choose_storage
 from upscale.settings import Settings
 from upscale.weights.store import Store
 
 log = logs.get("server")
+
+_DAY_MS = 86_400_000
+_FORGET_SECONDS = 3600.0
 
 # How often it is looked for networks installed meanwhile.
 _LOOK_SECONDS = 10.0
@@ -39,21 +52,37 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
     Nothing runs before the application starts: the engine's worker, the pixel pool and the sweeper
     of media links belong to its lifespan.
     """
+    database = Database.of(settings)
+    recorder, running = Recorder(database, Feeds()), Running()
+    spool = Spool(
+        settings.data_dir / "spool",
+        max_bytes=settings.max_spool_bytes,
+        min_free_bytes=settings.min_free_bytes,
+    )
     ours = Services(
         settings=settings,
         engine=engine if engine is not None else Engine(settings),
         pool=PixelPool(settings.pixel_workers),
         catalogue=load_catalogue(),
         store=Store(settings.weights_folder),
-        spool=Spool(
-            settings.data_dir / "spool",
-            max_bytes=settings.max_spool_bytes,
-            min_free_bytes=settings.min_free_bytes,
-        ),
+        spool=spool,
         media=MediaStore(
             choose_storage(settings), settings.media_ttl_seconds, settings.media_quota_bytes
         ),
         fetcher=Fetcher(settings),
+        database=database,
+        access=Access(KeyRing(database), anonymous=settings.allow_anonymous),
+        recorder=recorder,
+        speeds=Speeds(database),
+        running=running,
+        background=Background(
+            settings.data_dir / "jobs",
+            database,
+            recorder,
+            running,
+            spool,
+            settings.background_limit,
+        ),
     )
     app = FastAPI(
         title="upscale",
@@ -67,9 +96,10 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
         redirect_slashes=False,
     )
     app.state.services = ours
-    app.include_router(edits.router)
-    app.include_router(listing.router)
-    app.include_router(docs_page.router)
+    for router in (edits.router, listing.models, native.router):
+        app.include_router(router, dependencies=[Depends(admit)])
+    for router in (listing.router, docs_page.router):
+        app.include_router(router)
     install_error_handlers(app)
     # From the innermost to the outermost.
     app.add_middleware(Faults)
@@ -96,21 +126,49 @@ async def _get_to_know(ours: Services) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
+async def _forget_forever(ours: Services) -> None:
+    """Delete records that are older than the operator wants them, and what they alone have kept."""
+    days = ours.settings.records_days
+    while days:
+        with contextlib.suppress(RecordsFault):  # logged; tried again
+            gone = await asyncio.to_thread(ours.recorder.log.expire, now_ms() - days * _DAY_MS)
+            for name in gone.media:
+                await asyncio.to_thread(ours.media.discard, name)
+        await asyncio.sleep(_FORGET_SECONDS)
+
+
+async def admit(request: Request) -> None:
+    """Let in who may come in, and remember who it is. Raises AuthenticationFailed."""
+    request.state.key = await services(request).access.admit(request)
+
+
 @contextlib.asynccontextmanager
 async def _running(ours: Services) -> AsyncIterator[None]:
     ours.spool.open()
     ours.media.open()
+    await asyncio.to_thread(ours.database.open)
+    await asyncio.to_thread(ours.background.open)
     await ours.engine.start()
-    background = [
-        asyncio.create_task(ours.media.sweep_forever()),
-        asyncio.create_task(ours.spool.sweep_forever()),
-        asyncio.create_task(_get_to_know(ours)),
+    # In the order in which they end.
+    tasks = [
+        asyncio.create_task(forever)
+        for forever in (
+            ours.background.run_forever(ours),
+            ours.media.sweep_forever(),
+            ours.spool.sweep_forever(),
+            ours.recorder.catch_up_forever(),
+            _forget_forever(ours),
+            _get_to_know(ours),
+        )
     ]
     try:
         yield
     finally:
-        for task in background:
+        for task in tasks:
             task.cancel()
-        await ours.engine.close(ours.settings.drain_seconds)
+        drain = ours.settings.drain_seconds
+        await ours.background.close(ours.engine, drain)
+        await ours.engine.close(drain)
         ours.pool.close()
         ours.spool.close()
+        await asyncio.to_thread(ours.database.close)

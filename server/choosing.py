@@ -39,6 +39,11 @@ class Named:
         return self.network.name if self.network is not None else ""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that a key may call it by; `id` is the first."""
+        return (self.id, *(self.model.aliases if self.model is not None else ()))
+
+    @property
     def scale(self) -> ScaleRule:
         """Which factors it takes."""
         return self.model.scale if self.model is not None else NETWORK_RULE

@@ -1,61 +1,84 @@
 """`POST /openai/v1/images/edits`: one upscale, from the request's body to the reply.
 
 Everything that can be refused is refused before any work: fields and model, then the picture's
-header and the limits, then the plan.
+header and the limits, then the plan, the price and the time it takes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-from collections.abc import Coroutine, Iterator
+import json
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
-from upscale import logs
 from upscale.engine.order import JobOrder
 from upscale.engine.plan import Plan
 from upscale.engine.plan import Request as PlanRequest
+from upscale.engine.receipt import Progress
 from upscale.engine.scaling import scaled
-from upscale.errors import CheckpointError, JobCancelled, TooLarge
+from upscale.errors import InvalidRequest, TooLarge
 from upscale.imaging.limits import check_input, check_output
 from upscale.imaging.probe import Probe
-from upscale.models.quote import PriceRule, make_quote
+from upscale.models.quote import PriceRule, Quote, make_quote
+from upscale.server.access import caller, check_model
+from upscale.server.background import Accepted, accepted_reply
 from upscale.server.body import read_form
 from upscale.server.choosing import Named, choose_network, find_named
 from upscale.server.forms import Form, ImagePart
-from upscale.server.parameters import Parameters, is_dry_run, read_model, read_parameters
-from upscale.server.replies import base64_reply, dry_run_reply, metadata, url_reply
+from upscale.server.parameters import (
+    Parameters,
+    is_dry_run,
+    read_model,
+    read_parameters,
+    read_user,
+)
+from upscale.server.recording import Recording
+from upscale.server.records.keys import Key
+from upscale.server.repeats import replayed
+from upscale.server.replies import dry_run_reply, inlined, metadata, result
+from upscale.server.running import while_connected
 from upscale.server.services import Services, base_url, services
 from upscale.server.source import obtain, pick_image
 from upscale.server.spool import RequestFolder
+from upscale.server.wishes import fingerprint, idempotency_key, patience, wants_background
+from upscale.server.work import Turn, blaming_the_model, expected, most_bytes, run
 from upscale.settings import Settings
 from upscale.weights.store import Network
 
-log = logs.get("server")
 router = APIRouter()
-
-# Profiles, EXIF and XMP of a result, and the frame of its format.
-_METADATA_BYTES = 1 << 20
 
 
 @router.post("/openai/v1/images/edits", response_model=None)
 async def edit_image(request: Request) -> Response:
     """Upscale one image."""
-    ours = services(request)
-    dry_run = is_dry_run(request.query_params)
-    with ours.spool.request_folder() as folder:
-        form = await read_form(
-            request, folder, ours.settings.max_body_bytes, ours.settings.upload_idle_seconds
-        )
-        return await _while_connected(request, _answer(request, ours, form, folder, dry_run))
+    ours, key = services(request), caller(request)
+    ours.access.count_request(key)
+    if is_dry_run(request.query_params):
+        with ours.spool.request_folder() as folder:
+            form = await _read(request, ours, folder)
+            return await while_connected(
+                request, ours.running, _dry_run(request, ours, form, folder, key)
+            )
+    repeat = idempotency_key(request)
+    async with ours.recorder.recording(request, key) as record:
+        if repeat is None:
+            await record.arrive()
+        with ours.spool.request_folder() as folder:
+            form = await _read(request, ours, folder)
+            if repeat is not None:
+                body = await asyncio.to_thread(fingerprint, form)
+                earlier = await record.arrive(idempotency_key=repeat, fingerprint=body)
+                if earlier is not None:
+                    return await while_connected(
+                        request, ours.running, replayed(ours, earlier, folder)
+                    )
+            work = _run(request, ours, form, folder, record, keep=repeat is not None)
+            return await while_connected(request, ours.running, work)
 
 
 @dataclass(frozen=True)
@@ -77,12 +100,27 @@ class Edit:
         return self.named.id
 
 
-def make_edit(form: Form, ours: Services, networks: list[Network]) -> Edit:
-    """Check fields and model against the catalogue and what is installed.
+@dataclass(frozen=True)
+class Decision:
+    """An Edit with all that was decided before the work: where the picture lies, the Plan (its
+    time corrected by `factor`), the wish that it was made for, and the price.
+    """
+
+    edit: Edit
+    source: Path
+    wish: PlanRequest
+    plan: Plan
+    factor: float
+    quote: Quote
+
+
+def make_edit(form: Form, ours: Services, networks: list[Network], key: Key | None) -> Edit:
+    """Check fields and model against the catalogue, what is installed, and what the key may use.
 
     Raises ModelNotFound first, then what is wrong with a field, then ModelDisabled.
     """
     named = find_named(read_model(form), ours.catalogue, networks)
+    check_model(key, named.names)
     parameters = read_parameters(form)
     rule = named.scale
     asked = None
@@ -94,90 +132,141 @@ def make_edit(form: Form, ours: Services, networks: list[Network]) -> Edit:
     return Edit(named, networks, network, asked, parameters, image)
 
 
-async def _answer(
-    request: Request, ours: Services, form: Form, folder: RequestFolder, dry_run: bool
+async def _read(request: Request, ours: Services, folder: RequestFolder) -> Form:
+    settings = ours.settings
+    return await read_form(request, folder, settings.max_body_bytes, settings.upload_idle_seconds)
+
+
+async def _dry_run(
+    request: Request, ours: Services, form: Form, folder: RequestFolder, key: Key | None
 ) -> Response:
-    edit = make_edit(form, ours, await asyncio.to_thread(ours.store.networks))
-    request.state.provider, request.state.model = "local", f"local/{edit.network.name}"
-    with _blaming_the_model(edit.network):
-        source, plan = await _plan(request, ours, edit, folder)
-    request.state.model = f"local/{plan.network.name}"
+    decision = await _decide(request, ours, form, folder, key)
+    folder.check(most_bytes(decision.plan))
+    return dry_run_reply(decision.edit.model, decision.plan, decision.quote)
+
+
+async def _run(
+    request: Request,
+    ours: Services,
+    form: Form,
+    folder: RequestFolder,
+    record: Recording,
+    *,
+    keep: bool,
+) -> Response:
+    """Do it, or see to it that it is done. `keep`: the result outlives its reply."""
+    decision = await _decide(request, ours, form, folder, record.key)
+    edit, plan = decision.edit, decision.plan
     wanted = edit.parameters
-    quote = make_quote(plan.width, plan.height, wanted.n, _local_price(ours.settings))
-    most = _most_bytes(plan)
-    if dry_run:
-        folder.check(most)
-        return dry_run_reply(edit.model, plan, quote)
-    target = folder.path / "result"
-    order = JobOrder(request.state.request_id, source, target, plan)
-    if wanted.response_format == "url":
+    inline = wanted.response_format == "b64_json"
+    later = wants_background(request, form)
+    if not later:
+        _check_patience(ours, plan, patience(request, ours.settings.foreground_seconds))
+    if not inline or later or keep:
         await asyncio.to_thread(ours.media.check)
-    with folder.ahead(most):
-        with _blaming_the_model(edit.network):
-            receipt = await ours.engine.run(order)
-        log.info(
-            "edit done",
-            extra=logs.fields(
-                request=request.state.request_id,
-                network=plan.network.name,
-                size=f"{plan.width}x{plan.height}",
-                seconds=receipt.seconds.get("total"),
-            ),
+    ours.access.count_pixels(record.key, plan.width * plan.height)
+    cost = decision.quote.micros
+    await record.change(
+        model=edit.model,
+        executed_model=f"local/{plan.network.name}",
+        provider="local",
+        quote_micros=cost,
+        expected_seconds=plan.expected_seconds,
+        user=read_user(form),
+    )
+    await record.reserve(cost)
+    if later:
+        work = Accepted(
+            model=edit.model,
+            network=plan.network.name,
+            blend=plan.network.blend,
+            wish=decision.wish,
+            n=wanted.n,
+            inline=inline,
+            base_url=base_url(request, ours.settings),
         )
-        about = metadata(edit.model, plan, quote, receipt)
-        if wanted.response_format == "b64_json":
+        row = await ours.background.accept(record, work, decision.source)
+        return await accepted_reply(ours, row)
+    target = folder.path / "result"
+    order = JobOrder(record.id, decision.source, target, plan)
+    turn = Turn(record.share, record.priority)
+    feed = ours.recorder.feeds.open(record.id)
+
+    def advance(progress: Progress) -> None:
+        record.begin()
+        feed.advance(progress, plan)
+
+    with folder.ahead(most_bytes(plan)):
+        receipt = await run(ours.engine, ours.speeds, order, turn, decision.factor, advance)
+        about = metadata(edit.model, plan, cost, receipt)
+        names: list[str] = []
+        url = None
+        if inline:
             file = target.open("rb")
             folder.lend(file, target.stat().st_size)
-            return base64_reply(file, wanted.n, plan, about)
-        name = await asyncio.to_thread(ours.media.adopt, target, plan.output.format)
-    return url_reply(f"{base_url(request, ours.settings)}/media/{name}", wanted.n, plan, about)
+        if keep or not inline:
+            names = [await asyncio.to_thread(ours.media.adopt, target, plan.output.format)]
+            url = None if inline else f"{base_url(request, ours.settings)}/media/{names[0]}"
+        body = result(plan, wanted.n, url, about)
+        reply = inlined(body, file) if inline else JSONResponse(body)
+        await record.complete(
+            cost_micros=cost,
+            reply=json.dumps(body),
+            media=names,
+            response_size_bytes=int(reply.headers["content-length"]),
+        )
+    return reply
+
+
+async def _decide(
+    request: Request, ours: Services, form: Form, folder: RequestFolder, key: Key | None
+) -> Decision:
+    networks = await asyncio.to_thread(ours.store.networks)
+    edit = make_edit(form, ours, networks, key)
+    request.state.provider, request.state.model = "local", f"local/{edit.network.name}"
+    with blaming_the_model(edit.network.path):
+        source = await obtain(
+            edit.image,
+            folder,
+            media=ours.media,
+            fetcher=ours.fetcher,
+            own_url=base_url(request, ours.settings),
+        )
+        probe = await ours.pool.probe(source)
+        check_input(probe, ours.settings.max_input_pixels)
+        network, factor = await _scaling(ours, edit, probe)
+        wanted = edit.parameters
+        _check_output(probe, factor, wanted, ours.settings)
+        wish = PlanRequest(
+            scale_factor=factor,
+            output_format=wanted.output_format,
+            quality=wanted.quality,
+            background=wanted.background,
+            strip_metadata=wanted.strip_metadata,
+            seed=wanted.seed,
+        )
+        planned = await expected(await ours.engine.plan(probe, network, wish), ours.speeds)
+    plan = planned.plan
+    request.state.model = f"local/{plan.network.name}"
+    quote = make_quote(plan.width, plan.height, wanted.n, _local_price(ours.settings))
+    return Decision(edit, source, wish, plan, planned.factor, quote)
+
+
+def _check_patience(ours: Services, plan: Plan, seconds: float) -> None:
+    """Raise InvalidRequest for what cannot be there before the caller has stopped waiting."""
+    queued = ours.engine.backlog
+    wait = queued + plan.expected_seconds
+    if wait > seconds:
+        raise InvalidRequest(
+            f"This takes about {wait:.0f} s ({queued:.0f} s of them in the queue), and the caller "
+            f"waits {seconds:.0f} s. Send background=true (or the header 'Prefer: respond-async') "
+            "and ask for the result later, or raise the client's timeout.",
+            field="background",
+        )
 
 
 def _local_price(settings: Settings) -> PriceRule:
     return PriceRule(settings.price_per_image, settings.price_per_megapixel)
-
-
-def _most_bytes(plan: Plan) -> int:
-    """More than any format makes of the result, in bytes: its pixels as they are, and metadata."""
-    output = plan.output
-    return output.width * output.height * output.channels * output.depth // 8 + _METADATA_BYTES
-
-
-@contextlib.contextmanager
-def _blaming_the_model(network: Network) -> Iterator[None]:
-    """Says of a CheckpointError which field is to blame, and not where the file lies."""
-    try:
-        yield
-    except CheckpointError as error:
-        error.field = "model"
-        error.message = error.message.replace(os.path.join(network.path.parent, ""), "")
-        raise
-
-
-async def _plan(
-    request: Request, ours: Services, edit: Edit, folder: RequestFolder
-) -> tuple[Path, Plan]:
-    """The image on this disk, and what will be done with it."""
-    source = await obtain(
-        edit.image,
-        folder,
-        media=ours.media,
-        fetcher=ours.fetcher,
-        own_url=base_url(request, ours.settings),
-    )
-    probe = await ours.pool.probe(source)
-    check_input(probe, ours.settings.max_input_pixels)
-    network, factor = await _scaling(ours, edit, probe)
-    _check_output(probe, factor, edit.parameters, ours.settings)
-    wish = PlanRequest(
-        scale_factor=factor,
-        output_format=edit.parameters.output_format,
-        quality=edit.parameters.quality,
-        background=edit.parameters.background,
-        strip_metadata=edit.parameters.strip_metadata,
-        seed=edit.parameters.seed,
-    )
-    return source, await ours.engine.plan(probe, network, wish)
 
 
 async def _scaling(ours: Services, edit: Edit, probe: Probe) -> tuple[Network, Decimal]:
@@ -216,26 +305,3 @@ def _check_output(probe: Probe, factor: Decimal, wanted: Parameters, settings: S
             advice="Ask for response_format=url and download the file.",
             field="response_format",
         )
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-    """The result of `work`, which is cancelled when the caller goes away."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            log.info("caller gone", extra=logs.fields(request=request.state.request_id))
-            raise JobCancelled("The caller closed the connection.")
-        return task.result()
-    finally:
-        for each in (task, gone):
-            each.cancel()
-            # Ended before the request's folder is removed.
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await each
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

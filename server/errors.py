@@ -36,6 +36,8 @@ def error_reply(
     sent = dict(headers or {})
     if error.retry is not None:
         sent["x-should-retry"] = "true" if error.retry else "false"
+    if error.status == 401:
+        sent["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RateLimited):
         sent["Retry-After"] = str(error.retry_after)
     return JSONResponse(error_body(error), status_code=status or error.status, headers=sent)

@@ -24,13 +24,14 @@ from upscale.server.services import services
 from upscale.weights.known import KnownFile
 from upscale.weights.store import Network
 
-router = APIRouter()
+# The models are for those who are admitted, the rest for everybody.
+models, router = APIRouter(), APIRouter()
 
 _READ = ["GET", "HEAD"]
 
 
-@router.api_route("/openai/v1/models", methods=_READ, response_model=None)
-@router.api_route("/v1/models", methods=_READ, response_model=None)
+@models.api_route("/openai/v1/models", methods=_READ, response_model=None)
+@models.api_route("/v1/models", methods=_READ, response_model=None)
 async def list_models(request: Request) -> Response:
     """Models of the catalogue, then installed networks."""
     ours = services(request)
@@ -40,8 +41,8 @@ async def list_models(request: Request) -> Response:
     return JSONResponse({"object": "list", "data": data})
 
 
-@router.api_route("/openai/v1/models/{name:path}", methods=_READ, response_model=None)
-@router.api_route("/v1/models/{name:path}", methods=_READ, response_model=None)
+@models.api_route("/openai/v1/models/{name:path}", methods=_READ, response_model=None)
+@models.api_route("/v1/models/{name:path}", methods=_READ, response_model=None)
 async def get_model(request: Request, name: str) -> Response:
     """One model, by id, alias, or `provider/id`; with `schema=true` the JSON Schema of what a
     request for it may hold.

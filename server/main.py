@@ -10,16 +10,22 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import uvicorn
 
+from upscale import logs
 from upscale.errors import InvalidRequest, ServerFault
 from upscale.server.addresses import is_loopback
 from upscale.server.app import create_app
 from upscale.server.protocol import Protocol
+from upscale.server.records.database import Database
+from upscale.server.records.keys import KeyRing
 from upscale.server.spool import private_folder
 from upscale.server.storage.choose import choose_storage
 from upscale.settings import Settings
+
+log = logs.get("server")
 
 # Clients keep connections open this long between requests, in seconds.
 _KEEP_ALIVE = 75
@@ -32,16 +38,17 @@ def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
     may not be served, ServerFault when it cannot be bound, or the data folder or the bucket for
     results not be used.
     """
-    check_address(settings)
     # Whatever this process and its workers write belongs to this user alone.
     os.umask(0o077)
     private_folder(settings.data_dir / "spool")
     choose_storage(settings).open()
+    check_address(settings, keys=_has_keys(settings))
     with contextlib.closing(_bind(settings.host, settings.port)) as listener:
         url = _url(settings.host, listener.getsockname()[1])
         _join_logs()
+        app = create_app(settings)
         config = uvicorn.Config(
-            create_app(settings),
+            app,
             http=Protocol,
             log_config=None,
             access_log=False,
@@ -51,19 +58,30 @@ def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=max(1, math.ceil(settings.drain_seconds)),
         )
-        _Server(config, lambda: ready(url)).run(sockets=[listener])
+        feeds = app.state.services.recorder.feeds
+        _Server(config, lambda: ready(url), feeds.close).run(sockets=[listener])
 
 
-def check_address(settings: Settings) -> None:
-    """Raise InvalidRequest for a public address without keys, unless that is meant."""
-    if settings.allow_anonymous or is_loopback(settings.host):
+def check_address(settings: Settings, *, keys: bool) -> None:
+    """Raise InvalidRequest for a public address without `keys`, unless that is meant."""
+    if keys or settings.allow_anonymous:
+        return
+    if is_loopback(settings.host):
+        log.info("no keys: whoever is on this machine is served, and nobody else")
         return
     raise InvalidRequest(
         f"Refusing to serve {settings.host}: anyone who reaches that address could use this "
-        "server, it has no keys yet. Serve 127.0.0.1, or set UPSCALE_ALLOW_ANONYMOUS=1 if this is "
-        "meant.",
+        "server, it has no keys yet. Make one (upscale keys create NAME), serve 127.0.0.1, or set "
+        "UPSCALE_ALLOW_ANONYMOUS=1 if this is meant.",
         field="host",
     )
+
+
+def _has_keys(settings: Settings) -> bool:
+    database = Database.of(settings)
+    database.open()
+    with contextlib.closing(database):
+        return KeyRing(database).any()
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -106,9 +124,15 @@ def _join_logs() -> None:
 class _Server(uvicorn.Server):
     """uvicorn's server, which says when it is ready and ends without raising its signal again."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._ending = ready, ending
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._ending()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

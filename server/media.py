@@ -95,6 +95,13 @@ class MediaStore:
         count(stored.size)
         return self._storage.copy(name, target)
 
+    def discard(self, name: str) -> bool:
+        """Remove a result before its time; False where it is gone already. Blocks."""
+        there = self._alive(name) is not None
+        if there:
+            self._storage.remove(name)
+        return there
+
     async def response(self, name: str, method: str, headers: Headers) -> Response:
         """The reply to a GET or HEAD. Raises NotFound."""
         stored = await anyio.to_thread.run_sync(self._alive, name)

@@ -53,7 +53,7 @@ def read_model(form: Form) -> str:
 
 def read_parameters(form: Form) -> Parameters:
     """All parameters; unknown fields are ignored. Raises InvalidParameter, InvalidRequest."""
-    if _text(form, "stream", "").lower() in _YES:
+    if says_yes(form, "stream"):
         raise InvalidRequest(
             "stream=true is not supported: there is no event stream. Leave 'stream' out.",
             field="stream",
@@ -75,6 +75,17 @@ def read_parameters(form: Form) -> Parameters:
         seed=_integer(form, "seed", 0, _MAX_SEED) or 0,
         denoise=None if _single(form, "denoise") is None else float(_number(form, "denoise", 0, 1)),
     )
+
+
+def says_yes(form: Form, name: str) -> bool:
+    """Whether a field says yes; whatever else it says is for others to understand."""
+    return any(str(value).strip().lower() in _YES for value in form.fields.get(name, ()))
+
+
+def read_user(form: Form) -> str | None:
+    """The caller's own name for his user, cut at a length that a record can hold."""
+    names = [str(value).strip() for value in form.fields.get("user", ())]
+    return names[0][:200] or None if names else None
 
 
 def is_dry_run(query: QueryParams) -> bool:

@@ -13,39 +13,53 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from upscale.engine.plan import Plan
 from upscale.engine.receipt import Receipt
-from upscale.models.quote import Quote
+from upscale.models.quote import MICROS, Quote
+from upscale.server.ids import random_token
 
 # Divisible by three, so that pieces of base64 join without padding.
 _PIECE = 3 << 16
 
+INLINE = "b64_json"
 
-def metadata(model: str, plan: Plan, quote: Quote, receipt: Receipt) -> dict[str, Any]:
+
+def metadata(model: str, plan: Plan, cost_micros: int, receipt: Receipt) -> dict[str, Any]:
     """Who did it, what it cost (USD), and the receipt."""
     return {
         "model": model,
         "executed_model": f"local/{plan.network.name}",
         "provider": "local",
         "provider_name": "Local",
-        "cost": quote.cost,
+        "cost": cost_micros / MICROS,
         "cost_currency": "USD",
         "receipt": receipt.to_json(),
     }
 
 
-def url_reply(url: str, n: int, plan: Plan, about: dict[str, Any]) -> Response:
-    """`n` times the same link: a deterministic network runs once."""
-    return JSONResponse({**_head(plan), "data": [{"url": url}] * n, "metadata": about})
+def result(plan: Plan, n: int, url: str | None, about: dict[str, Any]) -> dict[str, Any]:
+    """The body with `n` times the same link: a deterministic network runs once. Without a link
+    there is room for the file instead, which `inlined` fills.
+    """
+    entry: dict[str, Any] = {INLINE: None} if url is None else {"url": url}
+    return {
+        "created": int(time.time()),
+        "size": f"{plan.width}x{plan.height}",
+        "data": [entry] * n,
+        "metadata": about,
+    }
 
 
-def base64_reply(file: BinaryIO, n: int, plan: Plan, about: dict[str, Any]) -> Response:
-    """`n` times the open file itself, encoded as it is sent; its name may be removed meanwhile."""
+def inlined(body: Any, file: BinaryIO) -> Response:
+    """`body` with the open file, in base64, wherever there is room for it; encoded as it is sent,
+    its name may be removed meanwhile.
+    """
     size = os.fstat(file.fileno()).st_size
-    head = json.dumps({**_head(plan), "data": []}, separators=(",", ":"))[:-2].encode()
-    tail = f'],"metadata":{json.dumps(about, separators=(",", ":"))}}}'.encode()
-    entry = len(b'{"b64_json":""}') + (size + 2) // 3 * 4
-    length = len(head) + n * entry + (n - 1) + len(tail)
+    mark = random_token()  # nobody can know it beforehand, so nothing else is taken for it
+    text = json.dumps(_marked(body, mark), separators=(",", ":"))
+    texts = [part.encode() for part in text.split(f'"{mark}"')]
+    encoded = len('""') + (size + 2) // 3 * 4
+    length = sum(map(len, texts)) + (len(texts) - 1) * encoded
     return StreamingResponse(
-        _pieces(file, n, head, tail),
+        _pieces(file, texts),
         media_type="application/json",
         headers={"Content-Length": str(length)},
     )
@@ -66,20 +80,25 @@ def dry_run_reply(model: str, plan: Plan, quote: Quote) -> Response:
     )
 
 
-def _head(plan: Plan) -> dict[str, Any]:
-    return {"created": int(time.time()), "size": f"{plan.width}x{plan.height}"}
+def _marked(value: Any, mark: str) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: mark if name == INLINE and inner is None else _marked(inner, mark)
+            for name, inner in value.items()
+        }
+    return [_marked(inner, mark) for inner in value] if isinstance(value, list) else value
 
 
-def _pieces(file: BinaryIO, n: int, head: bytes, tail: bytes) -> Iterator[bytes]:
+def _pieces(file: BinaryIO, texts: list[bytes]) -> Iterator[bytes]:
     with file:
-        yield head
-        for index in range(n):
+        first, *others = texts
+        yield first
+        for text in others:
             file.seek(0)
-            yield b'{"b64_json":"' if index == 0 else b',{"b64_json":"'
+            yield b'"'
             while piece := file.read(_PIECE):
                 yield base64.b64encode(piece)
-            yield b'"}'
-        yield tail
+            yield b'"' + text
 
 
 def _shown(plan: Plan) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import Request
 
@@ -16,12 +16,20 @@ from upscale.imaging.pool import PixelPool
 from upscale.imaging.probe import Probe
 from upscale.models.catalogue import Catalogue
 from upscale.models.contract import Contract
+from upscale.server.access import Access
 from upscale.server.fetch import Fetcher
 from upscale.server.media import MediaStore
 from upscale.server.proxies import caller_base
+from upscale.server.recording import Recorder
+from upscale.server.records.database import Database
+from upscale.server.records.speeds import Speeds
+from upscale.server.running import Running
 from upscale.server.spool import Spool
 from upscale.settings import Settings
 from upscale.weights.store import Network, Store
+
+if TYPE_CHECKING:
+    from upscale.server.background import Background
 
 
 class UpscaleEngine(Protocol):
@@ -78,6 +86,12 @@ class Services:
     spool: Spool
     media: MediaStore
     fetcher: Fetcher
+    database: Database
+    access: Access
+    recorder: Recorder
+    speeds: Speeds
+    running: Running
+    background: Background
 
 
 def services(request: Request) -> Services:

@@ -18,6 +18,7 @@ EXAMPLES: list[UpscaleError] = [
     errors.MethodNotAllowed("GET is not allowed here."),
     errors.UnsupportedMediaType("text/plain is not taken."),
     errors.CheckpointError("The file holds no weights."),
+    errors.AuthenticationFailed(),
     errors.InsufficientBalance(required=2, available=1),
     errors.ModelNotFound("reel-esrgan", "real-esrgan"),
     errors.ModelDisabled("real-esrgan needs weights."),

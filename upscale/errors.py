@@ -9,6 +9,7 @@
     │   ├── MethodNotAllowed         405
     │   ├── UnsupportedMediaType     415
     │   └── CheckpointError          400    (a weights file that cannot be used)
+    ├── AuthenticationFailed         401    AUTHENTICATION_FAILED    authentication_error
     ├── InsufficientBalance          402    INSUFFICIENT_BALANCE     insufficient_quota
     ├── ModelNotFound                404    MODEL_NOT_FOUND          invalid_request_error
     ├── ModelDisabled                404    MODEL_DISABLED           invalid_request_error
@@ -138,6 +139,18 @@ class UnsupportedMediaType(InvalidRequest):
 
 class CheckpointError(InvalidRequest):
     """A weights file that cannot be read, recognised or trusted."""
+
+
+class AuthenticationFailed(UpscaleError):
+    """No key where one is needed, or one that is unknown, revoked or expired."""
+
+    status = 401
+    code = "AUTHENTICATION_FAILED"
+    type = "authentication_error"
+    retry = False
+
+    def __init__(self) -> None:
+        super().__init__("Invalid API key")
 
 
 class InsufficientBalance(UpscaleError):

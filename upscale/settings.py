@@ -170,6 +170,15 @@ class Settings(BaseSettings):
         description="How long an upload may stand still before it is refused, in seconds.",
     )
 
+    foreground_seconds: float = Field(
+        3600.0,
+        gt=0,
+        description="How long callers are taken to wait for a reply, in seconds, where their client "
+        "does not say; what takes longer is refused, with the way to do it in the background.",
+    )
+    background_limit: int = Field(
+        1000, ge=1, description="Background jobs that may wait before a 429 is answered."
+    )
     queue_limit: int = Field(
         16, ge=1, description="Jobs that may wait for a device before a 429 is answered."
     )

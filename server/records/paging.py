@@ -21,9 +21,13 @@ _order = tuple_(requests.c.created_at, requests.c.id)
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which requests; what is None lets all pass. Times in milliseconds, both ends left out."""
+    """Which requests; what is None lets all pass. Times in milliseconds, both ends left out.
+
+    `caller` is a key's id or '', for those of nobody.
+    """
 
     key_id: str | None = None
+    caller: str | None = None
     status: Status | None = None
     created_after: int | None = None
     created_before: int | None = None
@@ -33,6 +37,8 @@ class Chosen:
         table, found = requests.c, []
         if self.key_id is not None:
             found.append(table.key_id == self.key_id)
+        if self.caller is not None:
+            found.append(table.caller == self.caller)
         if self.status is not None:
             found.append(table.status == self.status)
         if self.created_after is not None:
@@ -127,6 +133,8 @@ def _place(connection: Connection, chosen: Chosen, field: str, request_id: str) 
     asked = select(*_columns()).where(requests.c.id == request_id)
     if chosen.key_id is not None:
         asked = asked.where(requests.c.key_id == chosen.key_id)
+    if chosen.caller is not None:
+        asked = asked.where(requests.c.caller == chosen.caller)
     found = connection.execute(asked).first()
     if found is None:
         raise InvalidParameter(field, request_id, "the id of a request in this list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,31 @@ class JobQueue:
 
     def __init__(self, database: Database, place: str = "") -> None:
         self._database = database
-        self._place = place
+        self.place = place
+
+    def waiting(self) -> list[str]:
+        """Ids of the waiting jobs in the order in which `claim` would take them now."""
+        asked = (
+            select(_table.id, _table.caller)
+            .where(_table.background, _table.status == "pending", _table.place == self.place)
+            .order_by(_table.priority.desc(), _table.created_at, _table.id)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(asked).all()
+            served = {row.caller: row.served for row in connection.execute(select(turns))}
+        lines: dict[str, deque[str]] = {}
+        for row in rows:
+            lines.setdefault(row.caller, deque()).append(row.id)
+        order: list[str] = []
+        last = max(served.values(), default=0)
+        while lines:
+            caller = min(lines, key=lambda each: served.get(each, 0))
+            order.append(lines[caller].popleft())
+            last += 1
+            served[caller] = last
+            if not lines[caller]:
+                del lines[caller]
+        return order
 
     def claim(self) -> Row | None:
         """Take the next waiting job for this process; None where none waits.
@@ -49,7 +74,7 @@ class JobQueue:
         next_one = (
             select(_table.id, _table.caller)
             .join_from(requests, turns, turns.c.caller == _table.caller, isouter=True)
-            .where(_table.background, _table.status == "pending", _table.place == self._place)
+            .where(_table.background, _table.status == "pending", _table.place == self.place)
             .order_by(served, _table.priority.desc(), _table.created_at, _table.id)
             .limit(1)
         )

@@ -107,8 +107,9 @@ class RequestLog:
             found = Row.of(earlier)
             return Existing(found, found.fingerprint == row["fingerprint"])
 
-    def change(self, request_id: str, **fields: Any) -> bool:
+    def change(self, request_id: str, *, durable: bool = False, **fields: Any) -> bool:
         """Set fields of a request, among them `status="processing"`; False where that is too late.
+        `durable`: see `Database.write`.
 
         After the end only what concerns the reply's way may change (`_LATE`).
         """
@@ -124,7 +125,7 @@ class RequestLog:
             allowed = ("pending",)
         elif set(fields) <= _LATE:
             allowed = (*UNFINISHED, *ENDED)
-        with self._database.write() as connection:
+        with self._database.write(durable=durable) as connection:
             changed = connection.execute(
                 update(requests)
                 .where(requests.c.id == request_id, requests.c.status.in_(allowed))

@@ -45,7 +45,7 @@ def test_closing_it_during_the_upload_leaves_nothing(live: Live) -> None:
     port = httpx.URL(live.url).port or 0
     with socket.create_connection(("127.0.0.1", port)) as connection:
         head = (
-            f"POST {EDITS} HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n"
+            f"POST {EDITS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
             "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
             '--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
         )

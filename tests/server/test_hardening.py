@@ -77,7 +77,7 @@ def test_bodies_cut_anywhere_are_refused_and_leave_nothing(live: Live, promised:
 def test_slow_clients_keep_nobody_waiting(live: Live) -> None:
     kind, body = next(bodies())
     head = (
-        f"POST {EDITS} HTTP/1.1\r\nHost: a\r\n"
+        f"POST {EDITS} HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     address = ("127.0.0.1", httpx.URL(live.url).port or 0)

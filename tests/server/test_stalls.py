@@ -22,7 +22,7 @@ def test_an_upload_that_stands_still_is_refused_and_leaves_nothing(tmp_path: Pat
         port = httpx.URL(live.url).port or 0
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             head = (
-                f"POST {EDITS} HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n"
+                f"POST {EDITS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
                 "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
             )
             connection.sendall(head.encode())

@@ -1,0 +1,383 @@
+"""Background jobs: accepted into the records, run in turn, and finished whatever happens meanwhile.
+
+A job is a row of the records and a folder with its picture. What this process has claimed when it
+dies is run again, once, by the next; what only waited is run as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse, Response
+
+from upscale import logs
+from upscale.engine.order import JobOrder
+from upscale.engine.plan import Plan
+from upscale.engine.plan import Request as PlanRequest
+from upscale.engine.receipt import Progress
+from upscale.errors import (
+    Draining,
+    JobCancelled,
+    ModelDisabled,
+    QueueFull,
+    RecordsFault,
+    ServerFault,
+    SpoolFull,
+    UpscaleError,
+)
+from upscale.server.ids import random_token
+from upscale.server.recording import Recorder, Recording, error_fields, status_of, whole
+from upscale.server.records.database import Database
+from upscale.server.records.queue import JobQueue
+from upscale.server.records.rows import Row
+from upscale.server.replies import metadata, result
+from upscale.server.running import Running
+from upscale.server.shown import position_of, request_body
+from upscale.server.spool import Spool, private_folder, storing
+from upscale.server.work import Turn, expected, most_bytes, run
+
+if TYPE_CHECKING:
+    from upscale.server.services import Services, UpscaleEngine
+
+log = logs.get("server")
+
+# Jobs of ours in front of the device at once: one that runs and one that follows at once.
+_AT_ONCE = 2
+# How often it is looked for jobs that another process has accepted.
+_LOOK_SECONDS = 2.0
+# How often progress is written down; a job that somebody else has ended is noticed then.
+_NOTE_SECONDS = 2.0
+_RETRY_AFTER = 60
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What a job needs to run, besides its picture: names in replies, the network, the wish."""
+
+    model: str
+    network: str
+    blend: float
+    wish: PlanRequest
+    n: int
+    inline: bool
+    base_url: str
+
+    def to_json(self) -> str:
+        """As a record has it."""
+        return json.dumps({**asdict(self), "wish": asdict(self.wish)}, default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Accepted:
+        """The inverse of `to_json`."""
+        data = json.loads(text)
+        wish = {**data["wish"], "scale_factor": Decimal(data["wish"]["scale_factor"])}
+        return cls(**{**data, "wish": PlanRequest(**wish)})
+
+
+class Background:
+    """The jobs whose pictures lie in `folder`. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        recorder: Recorder,
+        running: Running,
+        spool: Spool,
+        limit: int,
+    ) -> None:
+        self._folder, self._database, self._recorder = folder, database, recorder
+        self._running, self._spool, self._limit = running, spool, limit
+        self._queue: JobQueue | None = None
+        self._news = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing = False
+        self._sizes: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Take over what earlier processes have left. Blocks. Raises RecordsFault, OutputFault."""
+        private_folder(self._folder)
+        self._queue = JobQueue(self._database, _place(self._folder))
+        found = self._queue.recover()
+        for name in ("cancelled", "requeued", "failed"):
+            ids = getattr(found, name)
+            if ids:
+                log.warning("left by a server that died", extra=logs.fields(**{name: len(ids)}))
+        waiting = {row.id for row in self._queue.unfinished()}
+        for folder in self._folder.iterdir():
+            if folder.is_dir() and folder.name not in waiting:
+                shutil.rmtree(folder, ignore_errors=True)
+            elif folder.is_dir():
+                self._hold(folder.name)
+
+    async def accept(self, record: Recording, work: Accepted, source: Path) -> Row:
+        """Make a job of a request; its picture is moved into the job's folder. When this returns,
+        nothing but a cancellation keeps it from being done.
+
+        Raises QueueFull where too many wait, and what storing raises.
+        """
+        if len(self._sizes) >= self._limit:
+            raise QueueFull(
+                f"{len(self._sizes)} background jobs are waiting. Try again later.",
+                retry_after=_RETRY_AFTER,
+            )
+        folder = self._folder / record.id
+        with storing("the job"):
+            folder.mkdir(mode=0o700)
+            source.replace(folder / "source")
+        try:
+            self._hold(record.id)
+            await record.change(
+                durable=True,
+                background=True,
+                order=work.to_json(),
+                source="source",
+                place=self._jobs.place,
+            )
+        except BaseException:
+            self._forget(record.id)
+            raise
+        record.hand_over()
+        self._news.set()
+        row = await whole(lambda: self._recorder.log.get(record.id))
+        if row is None:
+            raise ServerFault("The job's record is gone.")
+        return row
+
+    async def run_forever(self, ours: Services) -> None:
+        """Run jobs as they come until cancelled."""
+        while not self._closing:
+            self._news.clear()
+            with contextlib.suppress(RecordsFault):  # logged; looked again soon
+                while len(self._tasks) < _AT_ONCE and not self._closing:
+                    row = await whole(self._jobs.claim)
+                    if row is None:
+                        break
+                    task = asyncio.create_task(self._do(ours, row), name=row.id)
+                    self._tasks[row.id] = task
+                    task.add_done_callback(self._done)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._news.wait()
+
+    async def close(self, engine: UpscaleEngine, seconds: float) -> None:
+        """Take no more jobs and give the one that runs `seconds`; all others wait again, for the
+        next process.
+        """
+        self._closing = True
+        for request_id, task in self._tasks.items():
+            if engine.position(request_id) != 0:
+                task.cancel()
+        tasks = list(self._tasks.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def cancel(self, row: Row) -> bool:
+        """Cancel a job, whether it waits, runs here, or runs in another process (which notices
+        within seconds). False where it has ended.
+        """
+        ended = await self._recorder.finish(
+            row.id, "cancelled", key_id=row.key_id, **error_fields(_cancelled())
+        )
+        if not await self._running.cancel(row.id) and ended and row.status == "pending":
+            await asyncio.to_thread(self._forget, row.id)
+        return ended
+
+    async def positions(self) -> dict[str, int]:
+        """How many jobs are before each one that waits, by id."""
+        waiting = await whole(self._jobs.waiting)
+        at_work = len(self._tasks)
+        return {request_id: place + at_work for place, request_id in enumerate(waiting)}
+
+    @property
+    def _jobs(self) -> JobQueue:
+        if self._queue is None:
+            raise RuntimeError("the background is not open")
+        return self._queue
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task.get_name()]
+        self._news.set()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("background job", exc_info=task.exception())
+
+    async def _do(self, ours: Services, row: Row) -> None:
+        """One job, to its end."""
+        work = asyncio.ensure_future(self._upscale(ours, row))
+        error: UpscaleError
+        try:
+            with self._running.holding(row.id, work):
+                await asyncio.wait((work,))
+            if work.cancelled():
+                raise _cancelled()
+            work.result()
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait((work,))
+            await whole(lambda: self._jobs.requeue(row.id, counted=False))
+            raise
+        except Draining:
+            await whole(lambda: self._jobs.requeue(row.id, counted=False))
+            return
+        except UpscaleError as fault:
+            error = fault
+        except Exception:
+            log.exception("unexpected failure", extra=logs.fields(request=row.id))
+            error = ServerFault("Something unexpected went wrong. The server's log has it.")
+        else:
+            await asyncio.to_thread(self._forget, row.id)
+            return
+        await self._recorder.finish(
+            row.id,
+            status_of(error),
+            key_id=row.key_id,
+            model=row.model,
+            executed_model=row.executed_model,
+            **error_fields(error),
+        )
+        await asyncio.to_thread(self._forget, row.id)
+
+    async def _upscale(self, ours: Services, row: Row) -> None:
+        feed = self._recorder.feeds.open(row.id)
+        feed.tell("state", {"status": "processing", "attempt": row.attempts})
+        accepted = Accepted.from_json(row.order or "")
+        folder = self._folder / row.id
+        source, target = folder / "source", folder / "result"
+        plan, factor = await self._plan(ours, accepted, source)
+        note = _Notes(self._recorder, row.id)
+
+        def advance(progress: Progress) -> None:
+            feed.advance(progress, plan)
+            note.take(feed.progress)
+
+        size = most_bytes(plan)
+        await self._room_for(size)
+        self._spool.count(size, ahead=size)
+        try:
+            receipt = await run(
+                ours.engine,
+                ours.speeds,
+                JobOrder(row.id, source, target, plan),
+                Turn(row.caller, row.priority, patient=True),
+                factor,
+                advance,
+            )
+        finally:
+            self._spool.count(-size, ahead=-size)
+            await note.close()
+        name = await asyncio.to_thread(ours.media.adopt, target, plan.output.format)
+        cost = row.quote_micros or 0
+        about = metadata(accepted.model, plan, cost, receipt)
+        url = None if accepted.inline else f"{accepted.base_url}/media/{name}"
+        body = json.dumps(result(plan, accepted.n, url, about))
+        ended = await self._recorder.finish(
+            row.id,
+            "completed",
+            key_id=row.key_id,
+            model=row.model,
+            executed_model=f"local/{plan.network.name}",
+            cost_micros=cost,
+            reply=body,
+            media=[name],
+            response_size_bytes=len(body),
+        )
+        if not ended:  # cancelled in the last moment
+            await asyncio.to_thread(ours.media.discard, name)
+
+    async def _room_for(self, size: int) -> None:
+        """Wait until the requests at work leave that many bytes of the spool. Raises what says that
+        they never will.
+        """
+        while True:
+            try:
+                return self._spool.check(size)
+            except SpoolFull:
+                await asyncio.sleep(1.0)
+
+    async def _plan(self, ours: Services, accepted: Accepted, source: Path) -> tuple[Plan, float]:
+        """The Plan, made anew: device, network and settings may have changed since."""
+        network = await asyncio.to_thread(ours.store.find, accepted.network)
+        if network is None:
+            raise ModelDisabled(f"The network '{accepted.network}' is not installed any more.")
+        if network.blend_path is not None:
+            network = replace(network, blend=accepted.blend)
+        probe = await ours.pool.probe(source)
+        planned = await ours.engine.plan(probe, network, accepted.wish)
+        corrected = await expected(planned, ours.speeds)
+        return corrected.plan, corrected.factor
+
+    def _hold(self, request_id: str) -> None:
+        """Count a job's picture in the spool."""
+        size = 0
+        with contextlib.suppress(OSError):
+            size = (self._folder / request_id / "source").stat().st_size
+        self._sizes[request_id] = size
+        self._spool.count(size)
+
+    def _forget(self, request_id: str) -> None:
+        """Remove a job's folder."""
+        shutil.rmtree(self._folder / request_id, ignore_errors=True)
+        self._spool.count(-self._sizes.pop(request_id, 0))
+
+
+class _Notes:
+    """Writes progress down now and then, and hears that the job was ended by another process."""
+
+    def __init__(self, recorder: Recorder, request_id: str) -> None:
+        self._recorder, self._id = recorder, request_id
+        self._next = 0.0
+        self._owner = asyncio.current_task()
+        self._task: asyncio.Future[None] | None = None
+
+    def take(self, progress: dict[str, Any] | None) -> None:
+        """Perhaps write `progress`."""
+        now = asyncio.get_running_loop().time()
+        if progress is not None and now >= self._next and (self._task is None or self._task.done()):
+            self._next = now + _NOTE_SECONDS
+            self._task = asyncio.ensure_future(self._write(json.dumps(progress)))
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
+    async def _write(self, text: str) -> None:
+        with contextlib.suppress(RecordsFault):  # logged; the next will tell
+            at_work = await whole(lambda: self._recorder.log.change(self._id, progress=text))
+            if not at_work and self._owner is not None:
+                self._owner.cancel()
+
+
+async def accepted_reply(ours: Services, row: Row) -> Response:
+    """202 with the request object, and where to ask for it (RFC 7240, section 4.1)."""
+    body = request_body(ours, row, await position_of(ours, row))
+    headers = {"Location": f"/v1/requests/{row.id}", "Preference-Applied": "respond-async"}
+    return JSONResponse(body, status_code=202, headers=headers)
+
+
+def _cancelled() -> JobCancelled:
+    return JobCancelled("The request was cancelled.")
+
+
+def _place(folder: Path) -> str:
+    """The name of this folder in records, which servers with other disks may share."""
+    file = folder / "place"
+    with contextlib.suppress(FileNotFoundError):
+        return file.read_text()
+    new = folder / f"place-{random_token()}"
+    new.write_text(random_token())
+    with contextlib.suppress(FileExistsError):
+        file.hardlink_to(new)  # two that start at once agree on one
+    new.unlink()
+    return file.read_text()

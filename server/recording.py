@@ -1,0 +1,240 @@
+"""The record of one request, from its arrival to its end, whatever ends it.
+
+Written in threads, since a database may make one wait, and to the end even where the caller is gone
+or the server shuts down: a record that says "at work" of what is not would be a lie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from upscale import logs
+from upscale.errors import JobCancelled, RecordsFault, ServerFault, UpscaleError
+from upscale.server.feeds import Feeds
+from upscale.server.records.database import Database
+from upscale.server.records.keys import Key
+from upscale.server.records.requests import Existing, RequestLog
+from upscale.server.records.rows import Arrival, Status
+from upscale.server.records.spending import Spending
+
+log = logs.get("audit")
+
+_Result = TypeVar("_Result")
+
+_CATCH_UP_SECONDS = 5.0
+
+# W3C Trace Context: version, trace, parent, flags.
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+
+
+class Recorder:
+    """Makes records in `database`, and tells `feeds` of their ends."""
+
+    def __init__(self, database: Database, feeds: Feeds) -> None:
+        self.log = RequestLog(database)
+        self.spending = Spending(database)
+        self.feeds = feeds
+        self._owed: dict[str, Callable[[], bool]] = {}
+
+    @contextlib.asynccontextmanager
+    async def recording(self, request: Request, key: Key | None) -> AsyncIterator[Recording]:
+        """The record of a request; what the context raises ends it, and goes on."""
+        record = Recording(self, request, key)
+        try:
+            yield record
+        except asyncio.CancelledError:
+            await record.fail(JobCancelled("The server stopped this request."))
+            raise
+        except UpscaleError as error:
+            await record.fail(error)
+            raise
+        except Exception:
+            await record.fail(ServerFault("Something unexpected went wrong."))
+            raise
+
+    async def finish(
+        self,
+        request_id: str,
+        status: Status,
+        *,
+        key_id: str | None,
+        owed: bool = True,
+        **fields: Any,
+    ) -> bool:
+        """End a request: in its record, for those who watch, in the audit. False where it has
+        ended before.
+
+        Where the database cannot be written now, that is done as soon as it can (`owed`), or
+        RecordsFault is raised.
+        """
+
+        def end() -> bool:
+            return self.log.finish(request_id, status, **fields)
+
+        try:
+            ended = await whole(end)
+        except RecordsFault:
+            if not owed:
+                raise
+            self._owed[request_id] = end
+            ended = True
+        self.feeds.end(request_id, status)
+        if ended:
+            log.info(
+                "request ended",
+                extra=logs.fields(
+                    request=request_id,
+                    who=key_id or "anonymous",
+                    what=fields.get("model"),
+                    route=fields.get("executed_model"),
+                    status=status,
+                    cost_micros=fields.get("cost_micros", 0),
+                    bytes_out_of_the_house=fields.get("sent_bytes", 0),
+                    sent_to=fields.get("sent_to"),
+                ),
+            )
+        return ended
+
+    async def catch_up_forever(self) -> None:
+        """Write the ends that could not be written, until cancelled."""
+        while True:
+            await asyncio.sleep(_CATCH_UP_SECONDS)
+            for request_id, end in list(self._owed.items()):
+                with contextlib.suppress(RecordsFault):  # logged; tried again
+                    await whole(end)
+                    del self._owed[request_id]
+
+
+class Recording:
+    """The record of one request. `arrive` comes first."""
+
+    def __init__(self, recorder: Recorder, request: Request, key: Key | None) -> None:
+        self._recorder, self._request = recorder, request
+        self.key = key
+        self.id: str = request.state.request_id
+        self._arrived = self._over = False
+        self._begun: asyncio.Future[None] | None = None
+        self._about: dict[str, Any] = {}
+
+    async def arrive(
+        self, *, idempotency_key: str | None = None, fingerprint: str | None = None
+    ) -> Existing | None:
+        """Record that it came; or tell of the earlier one that it repeats."""
+        arrival = self._arrival(idempotency_key, fingerprint)
+        existing = await whole(lambda: self._recorder.log.arrive(arrival))
+        self._arrived = existing is None
+        self._over = existing is not None
+        if self._arrived:
+            self._recorder.feeds.open(self.id).tell("state", {"status": "pending"})
+        return existing
+
+    async def change(self, **fields: Any) -> None:
+        """Tell more of it. Raises JobCancelled where somebody has ended it meanwhile."""
+        self._about |= {k: v for k, v in fields.items() if k in ("model", "executed_model")}
+        if not await whole(lambda: self._recorder.log.change(self.id, **fields)):
+            raise JobCancelled("The request was cancelled.")
+
+    @property
+    def share(self) -> str:
+        """Whose turn it takes; all without a key are one."""
+        return self.key.id if self.key else ""
+
+    @property
+    def priority(self) -> int:
+        """That of its key."""
+        return self.key.priority if self.key else 0
+
+    def begin(self) -> None:
+        """Record that its turn has come; again changes nothing."""
+        if self._begun is None:
+            self._begun = asyncio.ensure_future(self.change(status="processing"))
+            self._recorder.feeds.open(self.id).tell("state", {"status": "processing"})
+
+    async def reserve(self, micros: int) -> None:
+        """Put aside what it will cost. Raises InsufficientBalance."""
+        if micros:
+            key_id = self.key.id if self.key else None
+            await whole(lambda: self._recorder.spending.reserve(self.id, key_id, micros))
+
+    async def complete(self, *, cost_micros: int, **fields: Any) -> None:
+        """End it well, and book its cost. Raises JobCancelled where it has ended otherwise."""
+        if self._begun is not None:
+            await self._begun
+        ended = await self._finish("completed", owed=False, cost_micros=cost_micros, **fields)
+        self._over = True
+        if not ended:
+            raise JobCancelled("The request was cancelled.")
+
+    async def fail(self, error: UpscaleError) -> None:
+        """End it with an error. Its idempotency key is free again: a repeat tries once more."""
+        if self._over:
+            return
+        self._over = True
+        if self._begun is not None:
+            await asyncio.wait((self._begun,))
+            self._begun.exception()  # told by the end that follows
+        if not self._arrived:
+            arrival = self._arrival(None, None)
+            await whole(lambda: self._recorder.log.arrive(arrival))
+        await self._finish(status_of(error), idempotency_key=None, **error_fields(error))
+
+    def hand_over(self) -> None:
+        """From now on it is a background job's."""
+        self._over = True
+
+    async def _finish(self, status: Status, **fields: Any) -> bool:
+        key_id = self.key.id if self.key else None
+        return await self._recorder.finish(
+            self.id, status, key_id=key_id, **{**self._about, **fields}
+        )
+
+    def _arrival(self, idempotency_key: str | None, fingerprint: str | None) -> Arrival:
+        headers = self._request.headers
+        length = headers.get("content-length", "")
+        trace = _TRACE.fullmatch(headers.get("traceparent", "").strip().lower())
+        return Arrival(
+            id=self.id,
+            endpoint=self._request.url.path,
+            key_id=self.key.id if self.key else None,
+            session_id=headers.get("x-session-id"),
+            trace_id=trace[1] if trace else None,
+            client=self._request.client.host if self._request.client else None,
+            request_size_bytes=int(length) if length.isdecimal() and len(length) < 16 else None,
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
+            priority=self.priority,
+        )
+
+
+def status_of(error: UpscaleError) -> Status:
+    """How a request ends that ends with this error."""
+    if isinstance(error, JobCancelled):
+        return "cancelled"
+    return "rejected" if error.status < 500 else "upstream_failure"
+
+
+def error_fields(error: UpscaleError) -> dict[str, Any]:
+    """An error as a record has it."""
+    return {
+        "error_status": error.status,
+        "error_code": error.code,
+        "error_message": error.message,
+    }
+
+
+async def whole(work: Callable[[], _Result]) -> _Result:
+    """The result of `work`, done in a thread and to its end: a caller that is cancelled meanwhile
+    waits for it, and is cancelled then.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
