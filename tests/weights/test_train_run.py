@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 from spandrel import ModelLoader
 
 from upscale.weights.train.export import export, verify
-from upscale.weights.train.network import Compact, fresh, parameters_of
+from upscale.weights.train.muon import orthogonal
+from upscale.weights.train.network import Compact, Slopes, fresh, grown, parameters_of
 from upscale.weights.train.recipe import Recipe
 from upscale.weights.train.train import LOG_EVERY, main, train
 
@@ -45,17 +47,73 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_resumed_run_equals_an_unbroken_one_exactly(pictures: Path, tmp_path: Path) -> None:
-    whole = train(pictures, tmp_path / "whole", recipe=TINY).state()
-    train(pictures, tmp_path / "broken", recipe=TINY, stop=lambda step: step == 4)
-    resumed = train(pictures, tmp_path / "broken", recipe=TINY).state()
-    assert resumed["step"] == whole["step"] == 6
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_resumed_run_equals_an_unbroken_one_for_200_steps(
+    pictures: Path, tmp_path: Path, optimiser: str
+) -> None:
+    recipe = replace(TINY, steps=200, batch=3, threads=2, optimiser=optimiser, convs=2)
+    whole = train(pictures, tmp_path / "whole", recipe=recipe).state()
+    train(pictures, tmp_path / "broken", recipe=recipe, stop=lambda step: step == 117)
+    resumed = train(pictures, tmp_path / "broken", recipe=recipe).state()
+    assert resumed["step"] == whole["step"] == 200
     assert resumed["losses"] == whole["losses"]
     for part in ("network", "averaged"):
         for name, value in whole[part].items():
             assert torch.equal(value, resumed[part][name]), name
+    curves = [
+        list(map(json.loads, (tmp_path / d / "curve.jsonl").read_text().splitlines()))
+        for d in ("whole", "broken")
+    ]
+    assert [line["loss"] for line in curves[0]] == [line["loss"] for line in curves[1]]
     files = [tmp_path / folder / "best.safetensors" for folder in ("whole", "broken")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_grown_network_computes_what_the_smaller_one_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = fresh(features=8, convs=3, seed=1)
+    x = torch.rand(1, 3, 9, 7)
+    monkeypatch.setattr("upscale.weights.train.network.NOISE", 0.0)
+    for convs in (3, 4, 8):
+        large = grown(small.state_dict(), 8, convs, seed=0)
+        with torch.inference_mode():
+            torch.testing.assert_close(large(x), small(x))
+    with pytest.raises(ValueError, match="cannot grow 8/3 into 8/2"):
+        grown(small.state_dict(), 8, 2, seed=0)
+
+
+def test_training_starts_from_a_smaller_network_with_lessons_and_fonts(
+    pictures: Path, tmp_path: Path
+) -> None:
+    export(fresh(features=4, convs=1, seed=0).state_dict(), tmp_path / "small.safetensors")
+    (tmp_path / "taught").mkdir()
+    Image.open(pictures / "one.png").save(tmp_path / "taught" / "one.png")
+    (tmp_path / "taught" / "teacher.json").write_text('{"file": "t.pth", "sha256": "0"}')
+    (tmp_path / "fonts").mkdir()
+    font = ImageFont.load_default(10)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    (tmp_path / "fonts" / "own.ttf").write_bytes(font.font_bytes)
+    words = f"{pictures} --out {tmp_path}/run --start {tmp_path}/small.safetensors --steps 3"
+    words += f" --teacher {tmp_path}/taught --taught 0.5 --fonts {tmp_path}/fonts --drawn 6"
+    words += " --features 4 --convs 3 --batch 2 --side 8 --threads 1 --optimiser muon"
+    main(words.split())
+    lessons = json.loads((tmp_path / "run" / "lessons.json").read_text())
+    assert lessons["pictures"] == 1
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_slopes_go_back_as_those_of_torch() -> None:
+    x = torch.randn(2, 5, 4, 4, dtype=torch.double, requires_grad=True)
+    slope = torch.rand(5, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(Slopes.apply, (x, slope))
+
+
+def test_orthogonal_brings_singular_values_near_one() -> None:
+    for shape in ((8, 72), (72, 8)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(*shape)))
+        assert values.min() > 0.5
+        assert values.max() < 1.3
 
 
 def test_other_arguments_in_the_same_folder_are_refused(pictures: Path, tmp_path: Path) -> None:

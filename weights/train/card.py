@@ -21,11 +21,18 @@ from spandrel import ModelLoader
 
 from upscale.weights.train.checks import Checks, check
 from upscale.weights.train.evaluate import Score, evaluate
-from upscale.weights.train.network import parameters_of
+from upscale.weights.train.measures import MEASURES
+from upscale.weights.train.network import macs_of, parameters_of
+from upscale.weights.train.recipe import Recipe
 
 POINTS = 200
 """Most points of a curve that are kept in the records."""
 
+HEADS = (
+    *("set", "pictures", "PSNR, bicubic", "PSNR", "gain", "SSIM, bicubic", "SSIM"),
+    *("MS-SSIM, bicubic", "MS-SSIM", "GMSD, bicubic", "GMSD"),
+)
+OPTIMISERS = {"adam": "Adam", "muon": "Muon for the body's convolutions and Adam for the rest"}
 
 LIMITS = """## Limits
 
@@ -48,6 +55,7 @@ def records(
     `sets` are measured by name; `colours` is the folder on which a shift of colours is looked for.
     """
     saved = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    lessons = run / "lessons.json"
     curve = [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()]
     network = ModelLoader(device="cpu").load_from_file(file).model.float().eval()
     validated = [point for point in curve if "validation" in point]
@@ -59,6 +67,7 @@ def records(
         "architecture": "Compact",
         "scale": 4,
         "parameters": parameters_of(network),
+        "macs": macs_of(network),
         "recipe": saved["recipe"],
         "started_from": started_from(run, saved["recipe"]["start"]),
         "steps": saved["step"],
@@ -69,9 +78,13 @@ def records(
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "pillow", "spandrel")},
         },
-        "figures": {name: figures(evaluate(network, folder)) for name, folder in sets.items()},
+        "figures": {
+            name: figures(evaluate(network, folder, measures=tuple(MEASURES)))
+            for name, folder in sets.items()
+        },
         "checks": asdict(check(network, colours)),
         "data": json.loads((run / "listing.json").read_text()),
+        "lessons": json.loads(lessons.read_text()) if lessons.exists() else None,
         "curve": thinned([point for point in curve if "loss" in point]),
         "validation": validated,
     }
@@ -96,6 +109,10 @@ def commands(known: dict[str, Any]) -> list[str]:
     before = known.get("started_from")
     earlier = commands(before) if before and "recipe" in before else []
     options = {k: v for k, v in known["recipe"].items() if v is not None and v is not False}
+    if options.pop("taught", 0):
+        options |= {"teacher": "TAUGHT", "taught": known["recipe"]["taught"]}
+    if options.get("fonts"):
+        options["fonts"] = "FONTS"
     if before:
         options["start"] = f"{before['sha256'][:12]}.safetensors"
     words = [
@@ -107,14 +124,27 @@ def commands(known: dict[str, Any]) -> list[str]:
     return [*earlier, " \\\n    ".join(lines)]
 
 
-def figures(scores: list[Score]) -> dict[str, float]:
-    """The mean of a set, rounded to thousandths of a dB, and how many pictures it has."""
+def figures(scores: list[Score]) -> dict[str, Any]:
+    """The means of a set, rounded to four places, and how many pictures it has."""
     mean = scores[-1]
     return {
         "pictures": len(scores) - 1,
-        "bicubic": round(mean.bicubic, 3),
-        "network": round(mean.network, 3),
+        "bicubic": {name: round(value, 4) for name, value in mean.bicubic.items()},
+        "network": {name: round(value, 4) for name, value in mean.network.items()},
     }
+
+
+def rows(known: dict[str, Any]) -> str:
+    """The lines of the card's table."""
+    lines = []
+    for name, found in known["figures"].items():
+        a, b = found["bicubic"], found["network"]
+        cells = [
+            f"{a['psnr']:.2f} | {b['psnr']:.2f} | {b['psnr'] - a['psnr']:+.2f}",
+            *(f"{a[m]:.4f} | {b[m]:.4f}" for m in ("ssim", "ms_ssim", "gmsd")),
+        ]
+        lines.append(f"| {name} | {found['pictures']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def thinned(points: list[dict[str, float]], most: int = POINTS) -> list[dict[str, float]]:
@@ -126,12 +156,8 @@ def thinned(points: list[dict[str, float]], most: int = POINTS) -> list[dict[str
 
 def card(known: dict[str, Any], about_data: str) -> str:
     """The records as Markdown. `about_data`: where the pictures come from, and their licence."""
-    recipe, found = known["recipe"], Checks(**known["checks"])
-    rows = "\n".join(
-        f"| {name} | {f['pictures']} | {f['bicubic']:.2f} | {f['network']:.2f} "
-        f"| {f['network'] - f['bicubic']:+.2f} |"
-        for name, f in known["figures"].items()
-    )
+    recipe, found = asdict(Recipe(**known["recipe"])), Checks(**known["checks"])
+    photographs, drawn = (100 * recipe[f"averaged_{kind}"] for kind in ("photographs", "drawings"))
     shift = ", ".join(f"{v:+.3f}" for v in found.shift)
     versions = ", ".join(f"{name} {number}" for name, number in known["versions"].items())
     number = "bfloat16" if recipe["bfloat16"] else "float32"
@@ -140,7 +166,8 @@ def card(known: dict[str, Any], about_data: str) -> str:
         f"""A small network that enlarges photographs and drawings by four, made by this project
         with `weights/train/`: SRVGGNetCompact ("Compact"), {recipe["features"]} features,
         {recipe["convs"]} body convolutions, {known["parameters"]:,} parameters, float16,
-        {known["bytes"]:,} bytes, sha256 `{known["sha256"]}`.""",
+        {known["macs"] / 1000:.0f} thousand multiplications per input pixel, {known["bytes"]:,}
+        bytes, sha256 `{known["sha256"]}`.""",
         f"""Flat grey fields come out within {found.grey} level(s) of 255, flat colours up to the
         corners of the colour cube within {found.colour}, borders included;
         {100 * found.grey_share:.3f} and {100 * found.colour_share:.3f} % of the values err at all.
@@ -151,13 +178,15 @@ def card(known: dict[str, Any], about_data: str) -> str:
         `evaluate.py` and `checks.py`.""",
         f"""{len(data["files"])} files; the digest over their sha256 and names is
         `{data["digest"]}`, the list is in the records. {recipe["drawn"]} drawings (ramps,
-        shapes, text, panels) are made from the seed. No picture is part of this project.""",
-        f"""L1 between output and original alone: no adversarial or perceptual term, so nothing is
-        invented. Crops of {recipe["side"]} x {recipe["side"]} small pixels in eight orientations,
-        reduced by MATLAB-compatible bicubic; {100 * recipe["averaged_photographs"]:g} % of those of
-        photographs and {100 * recipe["averaged_drawings"]:g} % of those of drawings by averaging,
-        which leaves no dark and light seams along edges. Batches of {recipe["batch"]}; Adam,
-        {recipe["rate"]:g} falling along a cosine; averaged weights ({recipe["average"]:g});
+        shapes, text, panels{", pages, plans" if recipe["fonts"] else ""}) are made from the seed.
+        No picture is part of this project.""",
+        f"""L1 between output and {target(known)} alone: no adversarial or perceptual term, so
+        nothing is invented. Crops of {recipe["side"]} x {recipe["side"]} small pixels in eight
+        orientations, reduced by MATLAB-compatible bicubic; {photographs:g} % of those of
+        photographs and {drawn:g} % of those of drawings by averaging, which leaves no dark and
+        light seams along edges. Batches of {recipe["batch"]};
+        {OPTIMISERS[recipe["optimiser"]]}, {recipe["rate"]:g} falling along a cosine; averaged
+        weights ({recipe["average"]:g});
         {number}. {known["steps"]:,} steps in {known["minutes"]:g} minutes on {known["machine"]};
         the weights of step {known["chosen_step"]:,} were best on the validation pictures, which
         were not trained on, and are the ones kept. {versions}.""",
@@ -170,11 +199,12 @@ def card(known: dict[str, Any], about_data: str) -> str:
 
 ## Figures
 
-PSNR in dB of the luminance, 4 pixels cut from each border, bicubic reduction by 4, float32.
+Of the luminance, 4 pixels cut from each border, bicubic reduction by 4, float32, 8-bit output; each
+measure for bicubic enlargement and for this network. PSNR in dB; GMSD is better where smaller.
 
-| set | pictures | bicubic | this network | gain |
-|---|---|---|---|---|
-{rows}
+| {" | ".join(HEADS)} |
+|{"---|" * len(HEADS)}
+{rows(known)}
 
 {flat}
 
@@ -193,6 +223,19 @@ PSNR in dB of the luminance, 4 pixels cut from each border, bicubic reduction by
 {how}
 
 {LIMITS}"""
+
+
+def target(known: dict[str, Any]) -> str:
+    """What the output is compared with, in words."""
+    lessons, share = known["lessons"], Recipe(**known["recipe"]).taught
+    if not lessons or not share:
+        return "original"
+    teacher = lessons["teacher"]
+    return (
+        f"a blend of {100 - 100 * share:g} % original and {100 * share:g} % of what a larger "
+        f"network, {teacher['file']} (sha256 `{teacher['sha256'][:12]}`), makes of the bicubic "
+        f"reduction of {lessons['pictures']} of the pictures (elsewhere the original)"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,48 +1,42 @@
-"""How close a network comes to the original: PSNR of the luminance, beside bicubic enlargement.
+"""How close a network comes to the original, beside bicubic enlargement.
 
 Works on folders and on any module that maps float32 [1, 3, H, W] to four times the size. A folder
 holds either `HR` and `LRx4` with files of the same names, or originals only, which are then reduced
-by our bicubic. Values are those of the literature: MATLAB's `rgb2ycbcr` luminance, rounded 8-bit
-outputs, `scale` pixels cut from each border, mean over pictures.
+by our bicubic. Values are those of the literature: rounded 8-bit outputs, luminance, `scale` pixels
+cut from each border, mean over pictures. With `--command` the pictures go through `upscale image`
+as its users' do, files in and files out.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from upscale.weights.train.bicubic import Picture, enlarge, reduce
 from upscale.weights.train.data import picture_paths, read
+from upscale.weights.train.measures import MEASURES
+
+Figures = dict[str, float]
+"""By the names of MEASURES."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One picture (or the mean of a set, named `mean`): PSNR in dB."""
+    """One picture, or the mean of a set, named `mean`."""
 
     name: str
-    bicubic: float
-    network: float
-
-
-def luminance(picture: Picture) -> NDArray[np.float64]:
-    """uint8 [H, W, 3] to float64 [H, W] in 16..235, as MATLAB's rgb2ycbcr before rounding."""
-    return 16 + picture.astype(np.float64) @ (np.array([65.481, 128.553, 24.966]) / 255)
-
-
-def psnr(ours: Picture, truth: Picture, border: int = 4) -> float:
-    """PSNR in dB of the luminance of two uint8 [H, W, 3], `border` pixels cut; 100 where equal."""
-    cut = slice(border, -border or None)
-    difference = luminance(ours)[cut, cut] - luminance(truth)[cut, cut]
-    error = float(np.mean(difference**2))
-    return 100.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+    bicubic: Figures
+    network: Figures
 
 
 def enlarge_by(network: nn.Module, picture: Picture) -> Picture:
@@ -66,26 +60,64 @@ def pairs(folder: Path, scale: int = 4) -> Iterator[tuple[str, Picture, Picture]
         yield path.stem, read(given) if paired and given.exists() else reduce(large, scale), large
 
 
-def evaluate(network: nn.Module, folder: Path, scale: int = 4) -> list[Score]:
+def evaluate(
+    network: nn.Module, folder: Path, scale: int = 4, measures: Sequence[str] = ("psnr",)
+) -> list[Score]:
     """A score for each picture of `folder`, and their mean as the last."""
+    made = ((name, enlarge_by(network, small), small, t) for name, small, t in pairs(folder, scale))
+    return _scores(made, scale, measures)
+
+
+def evaluate_command(
+    command: Sequence[str], folder: Path, scale: int = 4, measures: Sequence[str] = ("psnr",)
+) -> list[Score]:
+    """The same for a command that takes a folder, `--out` and another, as `upscale image` does.
+
+    CalledProcessError where it fails.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        small, large = Path(place, "small"), Path(place, "large")
+        small.mkdir()
+        for name, picture, _ in pairs(folder, scale):
+            Image.fromarray(picture).save(small / f"{name}.png")
+        subprocess.run([*command, str(small), "--out", str(large)], check=True, capture_output=True)
+        made = (
+            (name, read(large / f"{name}-{scale}x.png"), picture, truth)
+            for name, picture, truth in pairs(folder, scale)
+        )
+        return _scores(made, scale, measures)
+
+
+def _scores(
+    made: Iterator[tuple[str, Picture, Picture, Picture]], scale: int, measures: Sequence[str]
+) -> list[Score]:
+    """From names, results, small pictures and originals."""
     scores = [
         Score(
             name,
-            psnr(enlarge(small, scale), large, scale),
-            psnr(enlarge_by(network, small), large, scale),
+            {m: MEASURES[m](enlarge(small, scale), truth, scale) for m in measures},
+            {m: MEASURES[m](result, truth, scale) for m in measures},
         )
-        for name, small, large in pairs(folder, scale)
+        for name, result, small, truth in made
     ]
-    columns = ([s.bicubic for s in scores], [s.network for s in scores])
-    return [*scores, Score("mean", *(float(np.mean(column)) for column in columns))]
+
+    def mean(figures: Callable[[Score], Figures]) -> Figures:
+        return {m: float(np.mean([figures(s)[m] for s in scores])) for m in measures}
+
+    return [*scores, Score("mean", mean(lambda s: s.bicubic), mean(lambda s: s.network))]
 
 
 def table(scores: list[Score]) -> str:
-    """Plain text, one line a picture."""
-    lines = [f"{'picture':24} {'bicubic':>8} {'network':>8} {'gain':>6}"]
+    """Plain text, one line a picture: bicubic's figure, the network's, and the gain."""
+    measures = list(scores[0].network)
+    heads = "".join(f" | {m:>8} {'network':>8} {'gain':>7}" for m in measures)
+    lines = [f"{'picture':24}{heads}"]
     for s in scores:
-        gain = s.network - s.bicubic
-        lines.append(f"{s.name:24} {s.bicubic:8.3f} {s.network:8.3f} {gain:+6.3f}")
+        cells = "".join(
+            f" | {s.bicubic[m]:8.4f} {s.network[m]:8.4f} {s.network[m] - s.bicubic[m]:+7.4f}"
+            for m in measures
+        )
+        lines.append(f"{s.name:24}{cells}")
     return "\n".join(lines)
 
 
@@ -93,14 +125,21 @@ def main(argv: list[str] | None = None) -> list[Score]:
     """`python -m upscale.weights.train.evaluate CHECKPOINT FOLDER...`: print and return a table."""
     from spandrel import ModelLoader
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
+    parser = argparse.ArgumentParser(prog="upscale.weights.train.evaluate", description=__doc__)
+    parser.add_argument("checkpoint", help="a file, or with --command the name of a model")
     parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--command", action="store_true", help="through `upscale image`")
+    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=["psnr", "ssim"])
     options = parser.parse_args(argv)
-    network = ModelLoader(device="cpu").load_from_file(options.checkpoint).model.float().eval()
+    upscale = [str(Path(sys.executable).with_name("upscale")), "image", "-s", "4"]
     everything: list[Score] = []
     for folder in options.folders:
-        scores = evaluate(network, folder)
+        if options.command:
+            command = [*upscale, "-m", options.checkpoint]
+            scores = evaluate_command(command, folder, measures=options.measures)
+        else:
+            found = ModelLoader(device="cpu").load_from_file(options.checkpoint)
+            scores = evaluate(found.model.float().eval(), folder, measures=options.measures)
         sys.stdout.write(f"{folder.name}\n{table(scores)}\n\n")
         everything += scores
     return everything

@@ -112,3 +112,8 @@ def grown(state: Mapping[str, Tensor], features: int, convs: int, seed: int) -> 
 def parameters_of(network: nn.Module) -> int:
     """How many numbers the network holds."""
     return sum(p.numel() for p in network.parameters())
+
+
+def macs_of(network: nn.Module) -> int:
+    """Multiplications per input pixel of a network whose convolutions all work at its size."""
+    return sum(p.numel() for p in network.parameters() if p.dim() == 4)

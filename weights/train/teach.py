@@ -3,12 +3,15 @@
 Each picture of a folder is reduced by bicubic and enlarged again by the teacher, once; the results
 are PNG files of the same names in another folder. They hold what can be known of a picture from its
 small version, without the detail that no network can guess, so that a gradient towards them is far
-less noisy than one towards the originals. Files that are there already are left as they are.
+less noisy than one towards the originals. Files that are there already are left as they are;
+`teacher.json` says who the teacher was.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -19,6 +22,12 @@ from torch import nn
 from upscale.weights.train.bicubic import reduce
 from upscale.weights.train.data import picture_paths, read
 from upscale.weights.train.evaluate import enlarge_by
+
+TEACHER = "teacher.json"
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def teach(teacher: nn.Module, pictures: Path, out: Path, scale: int = 4) -> None:
@@ -49,6 +58,9 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     network = ModelLoader(device="cpu").load_from_file(options.teacher).model.float().eval()
+    options.out.mkdir(parents=True, exist_ok=True)
+    who = {"file": options.teacher.name, "sha256": digest(options.teacher)}
+    (options.out / TEACHER).write_text(json.dumps(who, indent=1) + "\n")
     teach(network, options.pictures, options.out)
     sys.stdout.write(f"{options.out}: {len(picture_paths(options.out))} files\n")
 

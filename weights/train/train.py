@@ -158,6 +158,13 @@ def optimisers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer
     return [Muon(body, recipe.rate), torch.optim.Adam(others, recipe.rate, ADAM)]
 
 
+def lessons_of(taught: Path) -> dict[str, Any]:
+    """Who the teacher was, how many pictures it enlarged, and the digest of these."""
+    found = listing(taught)
+    teacher = json.loads((taught / "teacher.json").read_text())
+    return {"teacher": teacher, "pictures": len(found.files), "digest": found.digest}
+
+
 def _one_thread() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -187,6 +194,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     (out / "listing.json").write_text(json.dumps(asdict(listing(pictures)), indent=1))
     paths = picture_paths(pictures)
+    if taught is not None:
+        (out / "lessons.json").write_text(json.dumps(lessons_of(taught), indent=1))
     lessons = [] if taught is None else [lesson(taught, p.relative_to(pictures)) for p in paths]
     crops = Crops(
         [read(path) for path in paths],
@@ -235,7 +244,7 @@ def _save(run: Run, out: Path, validation: Path | None) -> None:
     """Measure, keep the best, then the checkpoint: a kill in between costs a repeat, not a run."""
     score = float(run.step)
     if validation is not None:
-        score = evaluate(run.averaged_network(), validation)[-1].network
+        score = evaluate(run.averaged_network(), validation)[-1].network["psnr"]
         _append(out / "curve.jsonl", {"step": run.step, "validation": round(score, 4)})
     if score > run.best:
         export(run.averaged, out / "best.safetensors")
