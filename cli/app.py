@@ -119,10 +119,10 @@ def image(
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(envvar="UPSCALE_API_KEY", help="For it; others here can see it, so rather:"),
+        typer.Option(envvar="UPSCALE_API_KEY", help="Its key; others here can see it."),
     ] = None,
     key_file: Annotated[
-        Path | None, typer.Option("--key-file", help="A file that holds the key.")
+        Path | None, typer.Option("--key-file", help="A file with the key in it.")
     ] = None,
     in_flight: Annotated[
         int, typer.Option("--in-flight", min=1, max=64, help="Pictures at a server at once.")

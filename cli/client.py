@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -132,7 +133,7 @@ class Client:
         the disk is, OSError for the picture's file, Stopped for what concerns all.
         """
         for _ in range(2):
-            reply = await self._patiently(lambda: self._post(image, fields, suffix))
+            reply = await self._patiently(self._attempts(image, fields, suffix))
             scratch.unlink(missing_ok=True)
             result = _Result(self._link(reply), scratch)
             with contextlib.suppress(_Gone):
@@ -140,9 +141,42 @@ class Client:
                 return reply
         raise ServerFault("The link to the result leads nowhere, twice.")
 
+    def _attempts(
+        self, image: Path, fields: dict[str, str], suffix: str
+    ) -> Callable[[], Awaitable[dict[str, Any]]]:
+        """One edit, however often it is asked for: a server that knows the key of a repeat answers
+        as it did, or would have, the first time. Nothing is done, or paid for, twice.
+        """
+        key, tries = secrets.token_hex(16), 0
+
+        async def attempt() -> dict[str, Any]:
+            nonlocal key, tries
+            tries += 1
+            try:
+                return await self._post(image, fields, suffix, repeat=key)
+            except (InvalidRequest, ServerFault):
+                if tries == 1:
+                    raise
+            # The first one may have failed only because its connection broke.
+            key, tries = secrets.token_hex(16), 0
+            return await attempt()
+
+        return attempt
+
     async def _post(
-        self, image: Path | bytes, fields: dict[str, str], suffix: str, *, dry_run: bool = False
+        self,
+        image: Path | bytes,
+        fields: dict[str, str],
+        suffix: str,
+        *,
+        dry_run: bool = False,
+        repeat: str = "",
     ) -> dict[str, Any]:
+        headers = self._key(self._own)
+        # We wait for as long as it takes, and the server may know.
+        headers["x-stainless-read-timeout"] = _ANY_TIME
+        if repeat:
+            headers["Idempotency-Key"] = repeat
         with contextlib.ExitStack() as stack:
             source = image if isinstance(image, bytes) else stack.enter_context(image.open("rb"))
             # The picture's own name is nobody else's business.
@@ -152,8 +186,7 @@ class Client:
                 params={"dryRun": "true"} if dry_run else None,
                 data=fields,
                 files={"image": (f"picture{suffix if plain else ''}", source)},
-                # We wait for as long as it takes, and the server may know.
-                headers={**self._key(self._own), "x-stainless-read-timeout": _ANY_TIME},
+                headers=headers,
                 timeout=httpx.Timeout(_STALL_SECONDS, connect=_CONNECT_SECONDS, read=None),
             )
         return _read(response)

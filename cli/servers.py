@@ -73,7 +73,8 @@ def _base(text: str) -> str:
         url = httpx.URL(text if "://" in text else f"http://{text}")
     except (httpx.InvalidURL, UnicodeError):
         raise InvalidParameter("--server", shown, allowed) from None
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+    odd = "%" in url.host and ":" not in url.host  # what no name of a host can hold
+    if url.scheme not in ("http", "https") or not url.host or odd or url.userinfo:
         raise InvalidParameter("--server", shown, allowed)
     path = url.path.rstrip("/")
     for end in ("/images/edits", "/v1", "/openai"):
