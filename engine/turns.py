@@ -2,9 +2,10 @@
 
 A share is whoever Jobs are counted for together (a key; all without one are one share). Each has a
 clock that advances by the seconds of its Jobs, slower with a higher priority, and the share whose
-clock is furthest behind is next (stride scheduling: Waldspurger and Weihl 1995). So a share with a
-hundred Jobs waiting delays another by one Job, no priority starves anybody, and within a share
-Jobs run in the order of their arrival.
+clock is furthest behind is next; who comes anew begins at the time at which the running Job began
+(start-time fair queueing: Goyal, Vin and Cheng 1996). So a share with a hundred Jobs waiting delays
+another by one Job, no priority starves anybody, and within a share Jobs run in the order of their
+arrival.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Turns:
         self._running: _Ticket | None = None
         self._waiting: list[_Ticket] = []
         self._clocks: dict[str, float] = {}
+        self._time = 0.0
 
     def __len__(self) -> int:
         """Jobs that wait or run."""
@@ -55,7 +57,7 @@ class Turns:
         """Wait for the turn of Job `id`; it lasts as long as the context. `expected` in seconds."""
         ticket = _Ticket(id, share, _stride(priority, expected), expected)
         # Who has not waited for a while has saved up nothing.
-        self._clocks[share] = max(self._clocks.get(share, 0.0), self._now())
+        self._clocks[share] = max(self._clocks.get(share, 0.0), self._time)
         self._waiting.append(ticket)
         self._next()
         try:
@@ -86,18 +88,13 @@ class Turns:
             ticket = _first(self._waiting, self._clocks)
             self._waiting.remove(ticket)
             self._running = ticket
+            self._time = self._clocks[ticket.share]
             _count(ticket, self._clocks)
             if not ticket.turn.done():
                 ticket.turn.set_result(None)
         if len(self) == 0:
             self._clocks.clear()
-
-    def _now(self) -> float:
-        """The clock of those who have waited longest: where newcomers begin."""
-        shares = {ticket.share for ticket in self._waiting}
-        if self._running is not None:
-            shares.add(self._running.share)
-        return min((self._clocks[share] for share in shares), default=0.0)
+            self._time = 0.0
 
 
 def _stride(priority: int, expected: float) -> float:

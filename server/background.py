@@ -172,25 +172,27 @@ class Background:
         next process.
         """
         self._closing = True
-        for request_id, task in self._tasks.items():
-            if engine.position(request_id) != 0:
-                task.cancel()
-        tasks = list(self._tasks.values())
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
-        for task in tasks:
+        tasks = list(self._tasks.items())
+        running = [task for request_id, task in tasks if engine.position(request_id) == 0]
+        waiting = [task for _, task in tasks if task not in running]
+        for task in waiting:
             task.cancel()
+        if running:
+            _, late = await asyncio.wait(running, timeout=seconds)
+            for task in late:
+                task.cancel()
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait([task for _, task in tasks])
 
     async def cancel(self, row: Row) -> bool:
-        """Cancel a job, whether it waits, runs here, or runs in another process (which notices
-        within seconds). False where it has ended.
+        """Cancel a request, in the background or not, whether it waits, runs here, or runs in
+        another process (which notices a job's end within seconds). False where it has ended.
         """
         ended = await self._recorder.finish(
             row.id, "cancelled", key_id=row.key_id, **error_fields(_cancelled())
         )
-        if not await self._running.cancel(row.id) and ended and row.status == "pending":
+        stopped = await self._running.cancel(row.id)
+        if row.background and row.status == "pending" and ended and not stopped:
             await asyncio.to_thread(self._forget, row.id)
         return ended
 

@@ -17,6 +17,7 @@ from upscale import __version__
 from upscale.errors import ModelNotFound
 from upscale.models.catalogue import NETWORK_RULE, CatalogueModel, ScaleRule
 from upscale.models.quote import number
+from upscale.server.access import caller, may_use
 from upscale.server.choosing import find_named, known_for, not_served, pull_command
 from upscale.server.parameters import is_true
 from upscale.server.schema import model_schema
@@ -33,11 +34,16 @@ _READ = ["GET", "HEAD"]
 @models.api_route("/openai/v1/models", methods=_READ, response_model=None)
 @models.api_route("/v1/models", methods=_READ, response_model=None)
 async def list_models(request: Request) -> Response:
-    """Models of the catalogue, then installed networks."""
+    """Models of the catalogue, then installed networks: those that the key may use."""
     ours = services(request)
     networks = await asyncio.to_thread(ours.store.networks)
-    data = [_model(model, networks) for model in ours.catalogue.models]
-    data += [_network(network) for network in networks]
+    key = caller(request)
+    data = [
+        _model(model, networks)
+        for model in ours.catalogue.models
+        if may_use(key, (model.id, *model.aliases))
+    ]
+    data += [_network(network) for network in networks if may_use(key, (network.name,))]
     return JSONResponse({"object": "list", "data": data})
 
 

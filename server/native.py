@@ -103,10 +103,7 @@ async def cancel_request(request: Request, request_id: str) -> Response:
     ours = services(request)
     row = await _own(request, request_id)
     if not row.ended:
-        if row.background:
-            await ours.background.cancel(row)
-        else:
-            await ours.running.cancel(request_id)
+        await ours.background.cancel(row)
         row = await _own(request, request_id)
     return JSONResponse(request_body(ours, row))
 

@@ -30,7 +30,9 @@ class Running:
         try:
             yield
         finally:
-            del self._tasks[request_id]
+            # A job in the background may have begun before the reply that accepts it is sent.
+            if self._tasks.get(request_id) is task:
+                del self._tasks[request_id]
 
     async def cancel(self, request_id: str) -> bool:
         """Cancel and await the work of a request; False where none is at work here."""

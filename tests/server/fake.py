@@ -12,6 +12,7 @@ from upscale.engine.device import DeviceProfile
 from upscale.engine.order import JobOrder
 from upscale.engine.plan import NetworkRef, Plan, PlanLimits, Request, make_plan
 from upscale.engine.receipt import Progress, Receipt
+from upscale.engine.turns import Turns
 from upscale.errors import UpscaleError
 from upscale.imaging.probe import Probe
 from upscale.models.contract import Contract
@@ -22,7 +23,7 @@ from upscale.weights.store import Network
 DEVICE = DeviceProfile("cpu", "fake", "fake", 2, 2, 1 << 28, ("fp32",))
 
 
-def contract(scale: int) -> Contract:
+def contract(scale: int, macs: int = 1) -> Contract:
     return Contract(
         architecture="fake",
         scale=scale,
@@ -33,7 +34,7 @@ def contract(scale: int) -> Contract:
         size_multiple=1,
         size_minimum=1,
         parameters=1,
-        macs_per_pixel=1,
+        macs_per_pixel=macs,
         bytes_per_pixel=8,
         purpose="super-resolution",
     )
@@ -50,14 +51,17 @@ class FakeEngine:
         self.held = False
         self.begun = threading.Event()
         self.cancelled = threading.Event()
-        self.waiting = 0
-        self.backlog = 0.0
+        self.macs = 1
+        self.turns = Turns()
+        self.steps = 0
+        self.seconds = 0.01
         self.alive = False
 
     def reset(self) -> None:
         """As new."""
         self.jobs.clear()
         self.failure, self.held = None, False
+        self.steps, self.seconds = 0, 0.01
         self.begun.clear()
         self.cancelled.clear()
 
@@ -69,7 +73,7 @@ class FakeEngine:
 
     async def contract(self, network: Network) -> Contract:
         self.known.add(network.name)
-        return contract(2 if network.name.endswith("x2") else 4)
+        return contract(2 if network.name.endswith("x2") else 4, self.macs)
 
     async def plan(self, probe: Probe, network: Network, request: Request) -> Plan:
         facts = Facts(await self.contract(network))
@@ -77,7 +81,15 @@ class FakeEngine:
         return make_plan(probe, facts, ref, request, DEVICE, self._limits)
 
     def position(self, id: str) -> int | None:
-        return None
+        return self.turns.position(id)
+
+    @property
+    def waiting(self) -> int:
+        return len(self.turns)
+
+    @property
+    def backlog(self) -> float:
+        return self.turns.seconds
 
     async def run(
         self,
@@ -88,18 +100,28 @@ class FakeEngine:
         priority: int = 0,
         patient: bool = False,
     ) -> Receipt:
-        self.jobs.append(job)
-        if self.failure is not None:
-            raise self.failure
-        self.begun.set()
-        try:
-            while self.held:
-                await asyncio.sleep(0.01)
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-        await self.make(job)
-        return receipt(job.plan)
+        expected = job.plan.expected_seconds
+        async with self.turns.turn(job.id, share=share, priority=priority, expected=expected):
+            self.jobs.append(job)
+            if self.failure is not None:
+                raise self.failure
+            self.begun.set()
+            try:
+                await self._work(job, progress)
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+            await self.make(job)
+        return receipt(job.plan, self.seconds)
+
+    async def _work(self, job: JobOrder, progress: Callable[[Progress], None] | None) -> None:
+        """Tells of `steps` tiles, and waits while it is `held`."""
+        for step in range(self.steps + 1):
+            if progress is not None:
+                progress(Progress("upscale", step, max(1, self.steps), step * 0.1, step * 0.01))
+            await asyncio.sleep(0)
+        while self.held:
+            await asyncio.sleep(0.01)
 
     async def make(self, job: JobOrder) -> None:
         """The result's file; other fakes make others."""
@@ -108,7 +130,7 @@ class FakeEngine:
         Image.new(mode, (output.width, output.height), 7).save(job.target, output.format)
 
 
-def receipt(plan: Plan) -> Receipt:
+def receipt(plan: Plan, seconds: float = 0.01) -> Receipt:
     return Receipt(
         network={"name": plan.network.name, "blend": plan.network.blend},
         device={"device": "cpu", "name": "fake"},
@@ -117,7 +139,7 @@ def receipt(plan: Plan) -> Receipt:
         tiles={"planned": plan.tiles, "done": plan.tiles},
         size={"width": plan.width, "height": plan.height},
         output=plan.output.to_json(),
-        seconds={"total": 0.01},
+        seconds={"total": seconds},
         memory={"expected": 1, "peak": 1},
         versions={},
     )
