@@ -42,7 +42,7 @@ def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
     os.umask(0o077)
     private_folder(settings.data_dir / "spool")
     choose_storage(settings).open()
-    check_address(settings, keys=_has_keys(settings))
+    check_address(settings, keys=has_keys(settings))
     with contextlib.closing(_bind(settings.host, settings.port)) as listener:
         url = _url(settings.host, listener.getsockname()[1])
         _join_logs()
@@ -62,6 +62,14 @@ def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
         _Server(config, lambda: ready(url), feeds.close).run(sockets=[listener])
 
 
+def has_keys(settings: Settings) -> bool:
+    """Whether callers are asked for keys: one was made. Raises RecordsFault."""
+    database = Database.of(settings)
+    database.open()
+    with contextlib.closing(database):
+        return KeyRing(database).any()
+
+
 def check_address(settings: Settings, *, keys: bool) -> None:
     """Raise InvalidRequest for a public address without `keys`, unless that is meant."""
     if keys or settings.allow_anonymous:
@@ -75,13 +83,6 @@ def check_address(settings: Settings, *, keys: bool) -> None:
         "UPSCALE_ALLOW_ANONYMOUS=1 if this is meant.",
         field="host",
     )
-
-
-def _has_keys(settings: Settings) -> bool:
-    database = Database.of(settings)
-    database.open()
-    with contextlib.closing(database):
-        return KeyRing(database).any()
 
 
 def _bind(host: str, port: int) -> socket.socket:

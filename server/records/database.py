@@ -226,7 +226,7 @@ def _not_ours() -> InvalidRequest:
 
 def _make_private(file: Path) -> None:
     """Make the file, readable by this user alone; SQLite's own files beside it follow it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 

@@ -61,11 +61,13 @@ def test_the_version_is_printed(run: Run) -> None:
 
 
 def test_the_curl_line_names_the_sample_that_is_there() -> None:
-    words = shlex.split(curl_line("http://127.0.0.1:8000"))
+    words = shlex.split(curl_line("http://127.0.0.1:8000", keys=False))
     assert words[:2] == ["curl", "http://127.0.0.1:8000/openai/v1/images/edits"]
     (image,) = [w for w in words if w.startswith("image=@")]
     assert Path(image.removeprefix("image=@")).is_file()
     assert {"model=bundled-x4", "scale_factor=4"} <= set(words)
+    keyed = shlex.split(curl_line("http://127.0.0.1:8000", keys=True))
+    assert set(keyed) - set(words) == {"-H", "Authorization: Bearer $UPSCALE_API_KEY"}
 
 
 def test_the_doctor_knows_the_bundled_network(call: Run) -> None:
