@@ -5,20 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from upscale import __version__
-from upscale.server.openapi import edits, media, models, pages
+from upscale.server.openapi import edits, media, models, native, pages
 from upscale.server.openapi.headers import HEADERS
 from upscale.server.openapi.operations import FAILURES, failure
 from upscale.server.openapi.schemas import SCHEMAS
 
 # In the order in which a reader meets them.
-_GROUPS = (edits, models, media, pages)
+_GROUPS = (edits, native, models, media, pages)
 
 _DESCRIPTION = """\
 Image upscaling on this machine, with the hosted gateway's API.
 
 Every path also answers OPTIONS, with 204 and `Allow`. A path that is not here is a 404, a method \
 that a path does not have a 405, both in the shape of all errors; nothing is answered with a \
-redirect. An `Authorization` header is accepted and ignored."""
+redirect.
+
+Keys are asked for once the operator has made one, as `Authorization: Bearer KEY`; before that, \
+whatever an SDK sends as a key is ignored. Media links, `/health` and this description need none. \
+A key sees its own requests alone; where none is asked for, everybody sees those of nobody."""
+
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Asked for once a key was made: `upscale keys create NAME`.",
+}
 
 
 def document() -> dict[str, Any]:
@@ -26,8 +36,10 @@ def document() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "upscale", "version": __version__, "description": _DESCRIPTION},
+        "security": [{"bearer": []}, {}],
         "paths": {path: item for group in _GROUPS for path, item in group.PATHS.items()},
         "components": {
+            "securitySchemes": {"bearer": _BEARER},
             "schemas": SCHEMAS,
             "headers": HEADERS,
             "responses": {f"Error{status}": failure(status) for status in FAILURES},

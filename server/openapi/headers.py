@@ -43,11 +43,19 @@ HEADERS: dict[str, dict[str, Any]] = {
     "Retry-After": _header(
         "Seconds to wait before the next try.", 6, type="integer", minimum=1, maximum=60
     ),
+    "WWW-Authenticate": _header("How to say who calls.", "Bearer", enum=["Bearer"]),
+    "Location": _header("Where to ask for the result.", f"/v1/requests/{ID}"),
+    "Preference-Applied": _header(
+        "The reply is a request object, not a result.", "respond-async", enum=["respond-async"]
+    ),
+    "X-Accel-Buffering": _header("Proxies send events on at once.", "no", enum=["no"]),
     "Allow": _header("The methods that the path has.", "GET, HEAD"),
     "ETag": _header("The file's tag, a strong one; it never changes.", '"3f5d0c"'),
     "Last-Modified": _header("When the result was made.", "Wed, 21 Oct 2026 07:28:00 GMT"),
     "Cache-Control": _header(
-        "The seconds that the link has left to live.", "private, max-age=3540"
+        "How long it may be kept: the seconds that a link has left, events not at all.",
+        "private, max-age=3540",
+        "no-store",
     ),
     "Accept-Ranges": _header("The unit of Range.", "bytes", enum=["bytes"]),
     "Content-Length": _header(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from upscale.imaging.limits import FORMATS
-from upscale.server.openapi.operations import reading, reply
+from upscale.server.openapi.operations import public, reply, sent
 
 _FILE = {
     facts.mime: {"schema": {"type": "string", "format": "binary"}} for facts in FORMATS.values()
@@ -23,21 +21,10 @@ _NAME = {
     "example": "0GeKauzqKTBQozIa2SvxEwAPOVx.png",
 }
 
-
-def _asked(name: str, description: str, example: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "header",
-        "description": description,
-        "schema": {"type": "string"},
-        "example": example,
-    }
-
-
 _TAG, _DATE = '"3f5d0c"', "Wed, 21 Oct 2026 07:28:00 GMT"
 
 PATHS = {
-    "/media/{name}": reading(
+    "/media/{name}": public(
         "getMedia",
         "The file of a media link, until it expires",
         {
@@ -50,12 +37,12 @@ PATHS = {
         416,
         parameters=(
             _NAME,
-            _asked("Range", "One part of the file; several are answered with all.", "bytes=0-1023"),
-            _asked("If-Range", "The part only if this is its tag or date, else all.", _TAG),
-            _asked("If-Match", "412 if none of these is its tag.", _TAG),
-            _asked("If-Unmodified-Since", "412 if it was made after this.", _DATE),
-            _asked("If-None-Match", "304 if one of these is its tag.", _TAG),
-            _asked("If-Modified-Since", "304 if it was not made after this.", _DATE),
+            sent("Range", "One part of the file; several are answered with all.", "bytes=0-1023"),
+            sent("If-Range", "The part only if this is its tag or date, else all.", _TAG),
+            sent("If-Match", "412 if none of these is its tag.", _TAG),
+            sent("If-Unmodified-Since", "412 if it was made after this.", _DATE),
+            sent("If-None-Match", "304 if one of these is its tag.", _TAG),
+            sent("If-Modified-Since", "304 if it was not made after this.", _DATE),
         ),
         only_get=("206", "416", "Range", "If-Range"),
     )

@@ -87,12 +87,12 @@ _ONE = {
 
 
 def _list(identity: str) -> dict[str, Any]:
-    return reading(identity, "List the models", _LISTED)
+    return reading(identity, "List the models", _LISTED, 401)
 
 
 def _one(identity: str) -> dict[str, Any]:
     summary = "One model, or the JSON Schema of its parameters"
-    return reading(identity, summary, _ONE, 404, parameters=(_NAME, _WANTS_SCHEMA))
+    return reading(identity, summary, _ONE, 401, 404, parameters=(_NAME, _WANTS_SCHEMA))
 
 
 PATHS = {

@@ -8,15 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 from upscale.errors import (
+    AuthenticationFailed,
     Draining,
+    InsufficientBalance,
     InvalidParameter,
     InvalidRequest,
+    JobCancelled,
     MediaFull,
     MethodNotAllowed,
     ModelDisabled,
     ModelNotFound,
     NotFound,
     QueueFull,
+    RateLimited,
+    RecordsFault,
     ServerFault,
     TooLarge,
     UnreadableImage,
@@ -34,6 +39,8 @@ ERRORS: tuple[UpscaleError, ...] = (
     InvalidParameter("scale_factor", "99", "a number from 1 to 16"),
     UnreadableImage("The image is broken: it ends too early."),
     InvalidRequest("This server does not answer to the host name of this request."),
+    AuthenticationFailed(),
+    InsufficientBalance(required=50_000, available=12_000),
     ModelNotFound("real-esrgam", "real-esrgan"),
     ModelDisabled(
         "No installed network serves the model 'aura-sr'. Install a file of your own: "
@@ -44,15 +51,26 @@ ERRORS: tuple[UpscaleError, ...] = (
     TooLarge("The image", got=100_000_000, limit=67_108_864, unit="pixels"),
     UnsupportedMediaType("Content-Type is text/plain."),
     QueueFull("16 jobs are waiting, about 90 s of work. Try again later.", retry_after=6),
+    RateLimited("This key may use 60 requests a minute, and has.", retry_after=3),
+    JobCancelled("The request was cancelled."),
     ServerFault("Something unexpected went wrong. The server's log has the details."),
     Draining("The server is shutting down; try again in a minute."),
+    RecordsFault("The records cannot be read or written: the disk is full. Try again later."),
     MediaFull(size=52_428_800, quota=41_943_040),
 )
 
 # What each status means, and the headers that it has beside those of every reply.
 FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     400: ("The request is wrong; `param` names the field to blame", ("x-should-retry",)),
-    404: ("No such path, model or link, or nothing here serves the model", ("x-should-retry",)),
+    401: (
+        "Keys are asked for here, and none came, or one that is unknown, revoked or expired",
+        ("WWW-Authenticate", "x-should-retry"),
+    ),
+    402: ("The price is above what the key may still spend", ("x-should-retry",)),
+    404: (
+        "No such path, model, link or request, or nothing here serves the model",
+        ("x-should-retry",),
+    ),
     405: ("The path does not have that method", ("Allow", "x-should-retry")),
     412: (
         "It is not the file that If-Match or If-Unmodified-Since asks for",
@@ -61,9 +79,13 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     413: ("The body, the image or the result is over a limit", ("x-should-retry",)),
     415: ("The body is of a content type that is not taken", ("x-should-retry",)),
     416: ("The range lies beyond the end of the file", ("Content-Range", "x-should-retry")),
-    429: ("The queue, or the folder for uploads, is full", ("Retry-After",)),
+    429: (
+        "The queue or the folder for uploads is full, or the key has used its minute",
+        ("Retry-After",),
+    ),
+    499: ("Somebody cancelled the request meanwhile", ("x-should-retry",)),
     500: ("The server failed; its log has the details", ("x-should-retry",)),
-    503: ("The server is shutting down", ()),
+    503: ("The server is shutting down, or cannot use its records", ()),
     507: ("The result does not fit the space for results", ("x-should-retry",)),
 }
 
@@ -139,6 +161,11 @@ def reading(
     return {"get": get, "head": head}
 
 
+def public(*args: Any, **more: Any) -> dict[str, Any]:
+    """`reading` of what is for everybody, without a key."""
+    return {method: {**told, "security": []} for method, told in reading(*args, **more).items()}
+
+
 def switch(name: str, description: str, *, bare: bool = False) -> dict[str, Any]:
     """A query parameter that says yes or no in many spellings; `bare`: without a value too."""
     words = ["true", "1", "yes", "on", "y", "t", "false", "0", "no", "off", "n", "f"]
@@ -149,4 +176,15 @@ def switch(name: str, description: str, *, bare: bool = False) -> dict[str, Any]
         "description": description,
         "allowEmptyValue": bare,
         "schema": {"anyOf": [{"type": "boolean"}, spellings], "default": False},
+    }
+
+
+def sent(name: str, description: str, example: str, **schema: Any) -> dict[str, Any]:
+    """A header of the request."""
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string", **schema},
+        "example": example,
     }

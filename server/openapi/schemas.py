@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from upscale.server.openapi.recorded import RECORDED
+from upscale.server.openapi.shapes import (
+    ANYTHING,
+    MAYBE_TEXT,
+    NUMBER,
+    TEXT,
+    TEXTS,
+    TRUTH,
+    WHOLE,
+    listed,
+    ref,
+    thing,
+)
 from upscale.server.schema import FIELDS
 
-_TEXT = {"type": "string"}
-_WHOLE = {"type": "integer"}
-_NUMBER = {"type": "number"}
-_TRUTH = {"type": "boolean"}
-_MAYBE_TEXT = {"type": ["string", "null"]}
-_TEXTS = {"type": "array", "items": _TEXT}
-_ANYTHING = {"type": "object"}
 _SECONDS = {"type": "integer", "description": "Unix seconds."}
 
 _ADDRESS = {
@@ -27,18 +33,20 @@ _FILE = {
 _IMAGE = {"$ref": "#/components/schemas/Image"}
 
 
-def _ref(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _object(members: dict[str, Any], *optional: str, **more: Any) -> dict[str, Any]:
-    """An object that has all of `members` but the optional ones."""
-    required = [name for name in members if name not in optional]
-    return {"type": "object", "properties": members, "required": required, **more}
-
-
 def _one(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": item, "minItems": 1, "maxItems": 1}
+
+
+# What says how the request is treated, not what becomes of the picture.
+BESIDES: dict[str, dict[str, Any]] = {
+    "background": {
+        "anyOf": [TRUTH, TEXT],
+        "description": "true: answer with a request object at once (202) and do the work after it, "
+        "as `Prefer: respond-async` asks for, too. OpenAI's transparent, opaque and auto say "
+        "nothing here.",
+    },
+    "user": {"type": "string", "description": "Your name for your user; kept in the record."},
+}
 
 
 def _edit(images: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -47,7 +55,7 @@ def _edit(images: dict[str, dict[str, Any]]) -> dict[str, Any]:
     others = {name: schema for name, schema in FIELDS.items() if name not in ("model", "image")}
     return {
         "type": "object",
-        "properties": {"model": FIELDS["model"], **images, "image": image, **others},
+        "properties": {"model": FIELDS["model"], **images, "image": image, **others, **BESIDES},
         "required": ["model"],
         "anyOf": [{"required": [name]} for name in images],
         "additionalProperties": True,
@@ -75,15 +83,17 @@ _REQUESTS = {
         }
     ),
     "Image": {
-        "anyOf": [_ADDRESS, _object({"url": _ADDRESS}), _object({"image_url": _ADDRESS})],
+        "anyOf": [_ADDRESS, thing({"url": _ADDRESS}), thing({"image_url": _ADDRESS})],
     },
 }
 
 _SIZE = {"type": "string", "pattern": "^[0-9]+x[0-9]+$", "description": "Width x height."}
 _CURRENCY = {"type": "string", "const": "USD"}
 
-_EDITED = {
-    "Result": _object(
+
+def _result(inline: dict[str, Any]) -> dict[str, Any]:
+    """The reply of an edit; `inline` is the file in base64."""
+    return thing(
         {
             "created": _SECONDS,
             "size": _SIZE,
@@ -91,49 +101,54 @@ _EDITED = {
                 "type": "array",
                 "minItems": 1,
                 "maxItems": 10,
-                "items": {"anyOf": [_object({"url": _ADDRESS}), _object({"b64_json": _TEXT})]},
+                "items": {"anyOf": [thing({"url": _ADDRESS}), thing({"b64_json": inline})]},
                 "description": "`n` entries: a link, or the file as base64.",
             },
-            "metadata": _object(
+            "metadata": thing(
                 {
-                    "model": _TEXT,
-                    "executed_model": _TEXT,
-                    "provider": _TEXT,
-                    "provider_name": _TEXT,
+                    "model": TEXT,
+                    "executed_model": TEXT,
+                    "provider": TEXT,
+                    "provider_name": TEXT,
                     "cost": {"type": "number", "minimum": 0, "description": "Of the request."},
                     "cost_currency": _CURRENCY,
                     "receipt": {"type": "object", "description": "What really happened."},
                 }
             ),
         }
-    ),
-    "DryRun": _object(
+    )
+
+
+_EDITED = {
+    "Result": _result(TEXT),
+    "KeptResult": _result(MAYBE_TEXT),
+    "DryRun": thing(
         {
             "estimated": {"type": "boolean", "const": True},
-            "model": _TEXT,
-            "provider": _TEXT,
+            "model": TEXT,
+            "provider": TEXT,
             "total_cost_micros": {"type": "integer", "description": "Millionths of a dollar."},
             "currency": _CURRENCY,
             "components": {
                 "type": "array",
-                "items": _object(
+                "items": thing(
                     {
-                        "type": _TEXT,
+                        "type": TEXT,
                         "metric": {"type": "string", "enum": ["image", "megapixel"]},
-                        "quantity": _NUMBER,
-                        "billable_quantity": _NUMBER,
+                        "quantity": NUMBER,
+                        "billable_quantity": NUMBER,
                         "unit_price": {"type": "number", "description": "In dollars."},
                         "total_cost": {"type": "integer", "description": "In millionths."},
                     }
                 ),
             },
-            "plan": _object(
+            "plan": thing(
                 {
                     "size": _SIZE,
-                    "precision": _TEXT,
-                    "tiles": _WHOLE,
-                    "expected_seconds": _NUMBER,
-                    "expected_bytes": _WHOLE,
+                    "precision": TEXT,
+                    "tiles": WHOLE,
+                    "expected_seconds": NUMBER,
+                    "expected_bytes": WHOLE,
                 },
                 description="What a run would do.",
             ),
@@ -142,99 +157,94 @@ _EDITED = {
 }
 
 _CARD = {
-    "id": _TEXT,
+    "id": TEXT,
     "object": {"type": "string", "const": "model"},
     "created": _SECONDS,
-    "owned_by": _TEXT,
-    "scale_factor": _object(
+    "owned_by": TEXT,
+    "scale_factor": thing(
         {
             "rule": {"type": "string", "enum": ["free", "choices", "fixed"]},
             "allowed": {"type": "string", "description": "The rule in words."},
             "default": {"type": ["number", "null"], "description": "null: the network's own."},
         }
     ),
-    "name": _TEXT,
+    "name": TEXT,
     "available": {"type": "boolean", "description": "Whether it can run here, now."},
-    "network": {**_MAYBE_TEXT, "description": "What would run."},
-    "reason": {**_MAYBE_TEXT, "description": "Why it cannot run, and what would change that."},
+    "network": {**MAYBE_TEXT, "description": "What would run."},
+    "reason": {**MAYBE_TEXT, "description": "Why it cannot run, and what would change that."},
 }
 
 _INSTALLABLE = {
-    "id": _TEXT,
-    "command": _TEXT,
+    "id": TEXT,
+    "command": TEXT,
     "bytes": {"type": ["integer", "null"]},
-    "licence": _MAYBE_TEXT,
-    "author": _MAYBE_TEXT,
+    "licence": MAYBE_TEXT,
+    "author": MAYBE_TEXT,
 }
 
 _LISTED = {
-    "Model": {"anyOf": [_ref("CatalogueModel"), _ref("InstalledNetwork")]},
-    "CatalogueModel": _object(
+    "Model": {"anyOf": [ref("CatalogueModel"), ref("InstalledNetwork")]},
+    "CatalogueModel": thing(
         {
             **_CARD,
-            "aliases": _TEXTS,
-            "installed": _TEXTS,
-            "installable": {"type": "array", "items": _object(_INSTALLABLE)},
-            "import_command": _TEXT,
+            "aliases": TEXTS,
+            "installed": TEXTS,
+            "installable": {"type": "array", "items": thing(_INSTALLABLE)},
+            "import_command": TEXT,
             "remote": {
                 "type": "array",
-                "items": _object(
-                    {"provider": _TEXT, "endpoint": _TEXT, "key": _TEXT, "available": _TRUTH}
+                "items": thing(
+                    {"provider": TEXT, "endpoint": TEXT, "key": TEXT, "available": TRUTH}
                 ),
             },
         }
     ),
-    "InstalledNetwork": _object(
+    "InstalledNetwork": thing(
         {
             **_CARD,
-            "serves": _TEXTS,
-            "bundled": _TRUTH,
-            "licence": _MAYBE_TEXT,
+            "serves": TEXTS,
+            "bundled": TRUTH,
+            "licence": MAYBE_TEXT,
             "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         }
     ),
-    "Models": _object(
+    "Models": listed(ref("Model")),
+    "ModelSchema": thing(
         {
-            "object": {"type": "string", "const": "list"},
-            "data": {"type": "array", "items": _ref("Model")},
-        }
-    ),
-    "ModelSchema": _object(
-        {
-            "$schema": _TEXT,
-            "title": _TEXT,
+            "$schema": TEXT,
+            "title": TEXT,
             "type": {"type": "string", "const": "object"},
-            "properties": _ANYTHING,
-            "required": _TEXTS,
+            "properties": ANYTHING,
+            "required": TEXTS,
         }
     ),
-    "ModelOrSchema": {"anyOf": [_ref("Model"), _ref("ModelSchema")]},
+    "ModelOrSchema": {"anyOf": [ref("Model"), ref("ModelSchema")]},
 }
 
 _OTHERS = {
-    "Health": _object(
+    "Health": thing(
         {
             "status": {"type": "string", "enum": ["ok", "degraded"]},
-            "version": _TEXT,
+            "version": TEXT,
             "worker": {"type": "boolean", "description": "Whether it is alive."},
             "waiting": {"type": "integer", "minimum": 0, "description": "Unfinished jobs."},
         }
     ),
-    "Description": _object(
-        {"openapi": _TEXT, "info": _ANYTHING, "paths": _ANYTHING, "components": _ANYTHING}
+    "Description": thing(
+        {"openapi": TEXT, "info": ANYTHING, "paths": ANYTHING, "components": ANYTHING}
     ),
-    "Error": _object(
+    "Error": thing(
         {
-            "error": _object(
+            "error": thing(
                 {
-                    "message": _TEXT,
-                    "type": _TEXT,
-                    "code": _TEXT,
-                    "param": {**_MAYBE_TEXT, "description": "The field to blame."},
+                    "message": TEXT,
+                    "type": TEXT,
+                    "code": TEXT,
+                    "param": {**MAYBE_TEXT, "description": "The field to blame."},
                 }
             )
         }
     ),
 }
 
-SCHEMAS: dict[str, dict[str, Any]] = {**_REQUESTS, **_EDITED, **_LISTED, **_OTHERS}
+SCHEMAS: dict[str, dict[str, Any]] = {**_REQUESTS, **_EDITED, **_LISTED, **RECORDED, **_OTHERS}

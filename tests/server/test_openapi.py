@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,16 @@ import pytest
 from fastapi import FastAPI
 
 from tests.server.fake import FakeEngine
-from tests.server.live import Live
+from tests.server.live import Live, serving, wait_for
 from upscale.errors import QueueFull, ServerFault, UpscaleError
 from upscale.server import openapi
 from upscale.server.app import create_app
 from upscale.server.openapi.edits import PICTURE
+from upscale.server.openapi.native import ONE_REQUEST, REQUESTS
 from upscale.server.openapi.operations import ERRORS
+from upscale.server.openapi.schemas import BESIDES
+from upscale.server.records.database import Database
+from upscale.server.records.keys import KeyRing
 from upscale.server.schema import FIELDS
 from upscale.settings import Settings
 
@@ -149,7 +155,7 @@ def test_forms_take_an_image_under_every_name(live: Live, name: str) -> None:
 def test_every_spelling_in_the_query_is_understood(live: Live) -> None:
     for (path, method), operation in operations().items():
         for parameter in operation.get("parameters", ()):
-            if parameter["in"] != "query":
+            if parameter["in"] != "query" or "anyOf" not in parameter["schema"]:
                 continue
             target = path.replace("{name}", "bundled-x4")
             *_, spellings = parameter["schema"]["anyOf"]
@@ -161,7 +167,7 @@ def test_every_spelling_in_the_query_is_understood(live: Live) -> None:
                 reply = live.client.request(method.upper(), target, params=query, **body)
                 assert reply.status_code == 200, (path, query)
                 if method != "head":
-                    said_yes = "estimated" in reply.json() or "$schema" in reply.json()
+                    said_yes = not {"estimated", "$schema", "summary"}.isdisjoint(reply.json())
                     no = spellings["enum"].index(text) in range(6, 12)
                     assert said_yes is not no, (path, query)
 
@@ -191,6 +197,23 @@ def test_the_headers_of_every_reply_are_described(live: Live) -> None:
     replies.append((openapi.EDITS, "post", live.edit({"n": "0"}), 400))
     replies.append((openapi.EDITS, "post", live.edit({"model": "nope"}), 404))
     replies.append((openapi.EDITS, "post", live.client.get(openapi.EDITS), 405))
+    later = live.edit({"background": "true", "model": "bundled-x4"})
+    replies.append((openapi.EDITS, "post", later, 202))
+    place = later.headers["location"]
+    done(live, place)
+    asked_for = (("/v1/balance", "/v1/balance"), ("/v1/keys", "/v1/keys"), (REQUESTS, REQUESTS))
+    for where, at in (*asked_for, (ONE_REQUEST, place)):
+        for method in ("get", "head"):
+            replies.append((where, method, live.client.request(method.upper(), at), 200))
+    events = f"{place}/events"
+    replies.append((f"{ONE_REQUEST}/events", "get", live.client.get(events), 200))
+    seen = live.client.get(events, headers={"Last-Event-ID": "end"})
+    replies.append((f"{ONE_REQUEST}/events", "get", seen, 204))
+    replies.append((ONE_REQUEST, "delete", live.client.delete(place), 200))
+    for _ in range(2):
+        gone = live.client.delete(f"{place}/payloads")
+        replies.append((f"{ONE_REQUEST}/payloads", "delete", gone, 200))
+    replies.append((ONE_REQUEST, "delete", live.client.delete(f"{REQUESTS}/nope"), 404))
     plain = {"date", "server", "content-type", "content-length", "content-security-policy"}
     plain |= {"transfer-encoding"}
     for where, method, reply, status in replies:
@@ -198,6 +221,49 @@ def test_the_headers_of_every_reply_are_described(live: Live) -> None:
         told = {name.lower() for name in reply_of(where, method, status)["headers"]}
         assert told - {*reply.headers} == set(), (where, method, status)
         assert {*reply.headers} - told - plain == set(), (where, method, status)
+
+
+def done(live: Live, place: str) -> dict[str, Any]:
+    """The request object of a background job, once it has ended."""
+    wait_for(lambda: live.client.get(place).json()["duration_ms"] is not None)
+    return live.client.get(place).json()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def locked(tmp_path: Path, weights_dir: Path) -> Iterator[Live]:
+    """A server with a key that may spend a cent, and ask once a minute."""
+    settings = Settings(data_dir=tmp_path, weights_dir=weights_dir, price_per_image=Decimal("0.02"))
+    with serving(settings) as live:
+        ring = KeyRing(Database.of(settings))
+        _, token = ring.create("poor", spending_limit_micros=10_000)
+        _, hasty = ring.create("hasty", requests_per_minute=1)
+        live.client.headers["Authorization"] = f"Bearer {token}"
+        live.client.headers["x-hasty"] = f"Bearer {hasty}"
+        yield live
+
+
+def test_who_is_not_let_in_and_who_has_no_money_is_described(locked: Live) -> None:
+    def check(path: str, method: str, reply: httpx.Response, status: int) -> None:
+        told = {name.lower() for name in reply_of(path, method, status)["headers"]}
+        assert reply.status_code == status, (path, reply.text)
+        assert told - {*reply.headers} == set(), (path, method, status)
+        assert "authorization" not in told
+
+    nobody = {"Authorization": "Bearer upk_nope"}
+    for (path, method), operation in operations().items():
+        target = re.sub(r"\{\w+\}", "nope", path)
+        reply = locked.client.request(method.upper(), target, headers=nobody)
+        if operation.get("security") == []:
+            assert reply.status_code in (200, 404), (path, method)
+        else:
+            check(path, method, reply, 401)
+    assert locked.client.get("/v1/balance").json()["available"]["amount"] == 0.01
+    assert fits("Balance", locked.client.get("/v1/balance").json())
+    assert fits("Keys", locked.client.get("/v1/keys").json())
+    check(openapi.EDITS, "post", locked.edit(), 402)
+    hasty = {"Authorization": locked.client.headers["x-hasty"]}
+    assert locked.edit({"scale_factor": "99"}, headers=hasty).status_code == 400
+    check(openapi.EDITS, "post", locked.edit(headers=hasty), 429)
 
 
 def test_what_fails_is_described_for_every_route(live: Live) -> None:
@@ -245,15 +311,18 @@ def test_the_examples_of_bodies_run(live: Live) -> None:
             else:
                 reply = live.client.post(openapi.EDITS, data=value)
             assert reply.request.headers["content-type"].startswith(kind)
-            assert reply.status_code == 200, (kind, name, reply.text)
+            wanted = 202 if value.get("background") else 200
+            assert reply.status_code == wanted, (kind, name, reply.text)
             ran += 1
-    assert ran >= 5
+    assert ran >= 6
 
 
-def send(live: Live, fields: dict[str, str], query: str = "") -> httpx.Response:
+def send(
+    live: Live, fields: dict[str, str], query: str = "", headers: dict[str, str] | None = None
+) -> httpx.Response:
     files = {k: (ROOT / v[1:]).read_bytes() for k, v in fields.items() if v.startswith("@")}
     data = {k: v for k, v in fields.items() if k not in files}
-    return live.client.post(openapi.EDITS + query, data=data, files=files)
+    return live.client.post(openapi.EDITS + query, data=data, files=files, headers=headers)
 
 
 def curl_lines() -> list[str]:
@@ -268,11 +337,14 @@ def curl_lines() -> list[str]:
 @pytest.mark.parametrize("command", curl_lines())
 def test_the_curl_lines_run(live: Live, command: str) -> None:
     program, url, *rest = shlex.split(command)
-    assert (program, set(rest[::2])) == ("curl", {"-F"})
+    assert (program, set(rest[::2]) - {"-H"}) == ("curl", {"-F"})
     assert url.startswith("http://127.0.0.1:8000" + openapi.EDITS)
-    fields = dict(field.split("=", 1) for field in rest[1::2])
+    options = list(zip(rest[::2], rest[1::2], strict=True))
+    fields = dict(value.split("=", 1) for option, value in options if option == "-F")
+    headers = dict(value.split(": ", 1) for option, value in options if option == "-H")
     _, question, query = url.partition("?")
-    assert send(live, fields, question + query).status_code == 200
+    wanted = 202 if "Prefer" in headers else 200
+    assert send(live, fields, question + query, headers).status_code == wanted
 
 
 def test_examples_of_replies_have_the_members_of_real_ones(live: Live) -> None:
@@ -296,9 +368,72 @@ def test_examples_of_replies_have_the_members_of_real_ones(live: Live) -> None:
     one = shown("/openai/v1/models/{name}")
     for name, id in (("a model", "real-esrgan"), ("a network", "bundled-x4")):
         assert members(one[name]) == members(live.client.get(f"/openai/v1/models/{id}").json())
+    later = live.edit({"background": "true", "model": "bundled-x4"})
+    assert members(later.json()) == members(operations_202()["accepted"])
+    told = shown("/v1/requests/{request_id}")
+    assert members(done(live, later.headers["location"])) == members(told["completed"])
+    page = live.client.get("/v1/requests?limit=1&summary=true").json()
+    assert members(page) == members(shown("/v1/requests")["with sums"])
+    assert shown("/v1/balance")["no limit"] == live.client.get("/v1/balance").json()
+    purged = live.client.delete(f"{later.headers['location']}/payloads").json()
+    assert members(purged) == members(
+        shown("/v1/requests/{request_id}/payloads", "delete")["first"]
+    )
     schema = live.client.get("/v1/models/google-upscaler?schema=true").json()
     assert one["a schema"].keys() <= schema.keys()
     assert members(shown("/health")["at work"]) == members(live.client.get("/health").json())
+
+
+def operations_202() -> dict[str, Any]:
+    """The examples of an accepted job."""
+    examples = reply_of(openapi.EDITS, "post", 202)["content"]["application/json"]["examples"]
+    return {name: example["value"] for name, example in examples.items()}
+
+
+def test_a_request_fits_its_schema_in_every_state(live: Live) -> None:
+    live.engine.held = True
+    later = live.edit({"background": "true", "response_format": "b64_json"})
+    place = later.headers["location"]
+    assert fits("Request", later.json())
+    assert live.engine.begun.wait(30)
+    assert fits("Request", at_work := live.client.get(place).json())
+    assert at_work["status"] == "processing"
+    check = live.client.delete(f"{place}/payloads")
+    assert (check.status_code, fits("Error", check.json())) == (400, True)
+    live.engine.held = False
+    body = done(live, place)
+    assert fits("Request", body)
+    assert body["response"]["data"][0]["b64_json"]
+    events = live.client.get(f"{place}/events").text
+    assert events.startswith("id: end\nevent: state\n")
+    live.engine.failure = ServerFault("It failed.")
+    assert fits("Request", done(live, live.edit({"background": "1"}).headers["location"]))
+    live.engine.reset()
+    live.engine.held = True
+    cancelled = live.edit({"background": "yes"}).headers["location"]
+    ended = live.client.delete(cancelled).json()
+    live.engine.held = False
+    assert fits("Request", ended)
+    assert ended["status"] == "cancelled"
+    assert fits("Requests", live.client.get("/v1/requests?limit=3").json())
+    assert fits("Requests", live.client.get("/v1/requests?limit=3&summary").json())
+    assert fits("Purged", live.client.delete(f"{place}/payloads").json())
+    assert fits("Request", live.client.get(place).json())
+
+
+def test_a_caller_whose_request_is_cancelled_gets_499(live: Live) -> None:
+    live.engine.held = True
+    replies: list[httpx.Response] = []
+    waiting = threading.Thread(target=lambda: replies.append(live.edit()))
+    waiting.start()
+    assert live.engine.begun.wait(30)
+    [newest] = live.client.get("/v1/requests?limit=1").json()["data"]
+    assert fits("Request", live.client.delete(f"/v1/requests/{newest['id']}").json())
+    waiting.join(30)
+    assert done(live, f"/v1/requests/{newest['id']}")["status"] == "cancelled"
+    told = {name.lower() for name in reply_of(openapi.EDITS, "post", 499)["headers"]}
+    assert replies[0].status_code == 499
+    assert told <= {*replies[0].headers}
 
 
 def test_bodies_of_replies_fit_their_schemas(live: Live) -> None:
@@ -335,7 +470,7 @@ def test_the_page_shows_it_all_and_loads_nothing(live: Live) -> None:
     assert "default-src 'none'" in page.headers["content-security-policy"]
     for path in described():
         assert path in page.text
-    for field in FIELDS:
+    for field in (*FIELDS, *BESIDES):
         assert f"<code>{field}</code>" in page.text
     assert not re.search(
         r"<script|<link|<img|src=|https?://(?!127\.0\.0\.1|json-schema)", page.text
@@ -345,4 +480,4 @@ def test_the_page_shows_it_all_and_loads_nothing(live: Live) -> None:
 def test_the_guide_lists_the_fields_of_the_description() -> None:
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     table = text.split("## Fields", 1)[1].split("\n- ", 1)[0]
-    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == [*FIELDS]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == [*FIELDS, *BESIDES]
