@@ -23,7 +23,7 @@ from upscale.server.records.requests import Existing, RequestLog
 from upscale.server.records.rows import Arrival, Status
 from upscale.server.records.spending import Spending
 
-log = logs.get("audit")
+log = logs.get(logs.AUDIT)
 
 _Result = TypeVar("_Result")
 

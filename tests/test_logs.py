@@ -36,6 +36,18 @@ def test_text_names_room_message_and_fields(monkeypatch: pytest.MonkeyPatch) -> 
     assert line.endswith("info    server: job done job=a1 seconds=1.5\n")
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_audit_is_json_in_both_forms(
+    form: Literal["text", "json"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    logs.setup("info", form)
+    logs.get(logs.AUDIT).info("request ended", extra=logs.fields(who="key_1", sent_to=None))
+    line = json.loads(stream.getvalue())
+    assert (line["room"], line["who"], line["sent_to"]) == ("audit", "key_1", None)
+
+
 def test_json_is_one_object_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     line = _written("json", monkeypatch, job="a1", seconds=1.5)
     data = json.loads(line)
