@@ -173,8 +173,8 @@ class Settings(BaseSettings):
     foreground_seconds: float = Field(
         3600.0,
         gt=0,
-        description="How long callers are taken to wait for a reply, in seconds, where their client "
-        "does not say; what takes longer is refused, with the way to do it in the background.",
+        description="How long callers are taken to wait for a reply, in seconds, where their "
+        "client does not say; what takes longer is refused, with the way to do it in the background.",
     )
     background_limit: int = Field(
         1000, ge=1, description="Background jobs that may wait before a 429 is answered."
