@@ -188,3 +188,14 @@ def test_verify_accepts_the_right_factor_alone(tmp_path: Path) -> None:
     verify(path)
     with pytest.raises(ValueError, match="wanted Compact x2"):
         verify(path, scale=2)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_bfloat16_trains_where_asked_for(pictures: Path, tmp_path: Path, device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    recipe = replace(TINY, steps=20, device=device, bfloat16=True, optimiser="muon")
+    run = train(pictures, tmp_path / "run", recipe=recipe)
+    assert run.step == 20
+    assert all(value.dtype == torch.float32 for value in run.averaged.values())
+    assert all(bool(torch.isfinite(value).all()) for value in run.averaged.values())

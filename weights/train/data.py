@@ -112,6 +112,9 @@ class Crops:
     `taught` holds a teacher's enlargement of each picture's bicubic reduction, or None for some.
     Where such a picture is reduced by bicubic, the crop lies on the grid of that reduction, and
     `share` of what is to be learnt is the teacher's: the target is a blend of it and the original.
+
+    `grey` is the share of crops that lose their colours: without them fine detail of grey pictures
+    comes out tinted.
     """
 
     def __init__(
@@ -125,9 +128,11 @@ class Crops:
         *,
         taught: Sequence[Picture | None] = (),
         share: float = 0.0,
+        grey: float = 0.0,
         fonts: tuple[Path, ...] = (),
     ) -> None:
         self.share = share if taught else 0.0
+        self.grey = grey
         self.side, self.scale = side, scale
         self.margin = 4 * scale  # the kernel reaches 2 small pixels; 4 keeps phase and spare
         self.window = side * scale + 2 * self.margin
@@ -158,10 +163,10 @@ class Crops:
         The small ones hold whole 8-bit levels, and so do the large ones without a teacher. The same
         generator state gives the same batch.
         """
-        draws = torch.rand(count, 5, generator=generator, dtype=torch.float64)
+        draws = torch.rand(count, 6, generator=generator, dtype=torch.float64)
         chosen = torch.searchsorted(self.reach, draws[:, 0] * self.reach[-1], right=True)
         windows, targets, kinds = [], [], []
-        for index, (_, y, x, turn, kind) in zip(chosen.tolist(), draws.tolist(), strict=True):
+        for index, (_, y, x, turn, kind, grey) in zip(chosen.tolist(), draws.tolist(), strict=True):
             source = self.sources[index]
             kinds.append(int(kind < self.averaged[index]))
             top = int(y * (source.shape[0] - self.window + 1))
@@ -170,6 +175,7 @@ class Crops:
             if is_taught:  # margin and pieces are whole multiples of the scale, too
                 top, left = (v // self.scale * self.scale for v in (top, left))
             window = source[top : top + self.window, left : left + self.window]
+            window = _greyed(window) if grey < self.grey else window
             window = np.rot90(window, int(turn * 4))
             window = window[:, ::-1] if int(turn * 8) % 2 else window
             windows.append(window[..., :3])
@@ -185,6 +191,13 @@ class Crops:
             lesson = torch.from_numpy(np.stack([t[m : m + size, m : m + size] for t in targets]))
             large = large.lerp(lesson.permute(0, 3, 1, 2).float(), self.share)
         return small / 255, large / 255
+
+
+def _greyed(window: Picture) -> Picture:
+    """The mean of each three channels in all of them, rounded half up: uint8 [H, W, C]."""
+    thirds = window.reshape(*window.shape[:2], -1, 3).astype(np.uint16)  # [H, W, C / 3, 3]
+    means = ((2 * thirds.sum(axis=3) + 3) // 6).astype(np.uint8)
+    return np.repeat(means, 3, axis=2)
 
 
 def _both(picture: Picture, taught: Picture) -> Picture:

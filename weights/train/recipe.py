@@ -30,6 +30,8 @@ class Recipe:
     drawn: int = 20
     averaged_photographs: float = 0.1
     averaged_drawings: float = 0.5
+    grey: float = 0.0
+    """Share of the crops that lose their colours."""
     taught: float = 0.0
     """Share of the teacher's output in the target of a bicubic pair, where there is a teacher."""
     optimiser: str = "adam"

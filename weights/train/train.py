@@ -205,6 +205,7 @@ def train(
         seed=recipe.seed,
         taught=lessons,
         share=recipe.taught,
+        grey=recipe.grey,
         fonts=() if fonts is None else font_paths(fonts),
     )
     run = Run(recipe, crops, start)
@@ -288,7 +289,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--optimiser", choices=("adam", "muon"), default=plain.optimiser)
     parser.add_argument("--teacher", type=Path, help="folder that upscale.weights.train.teach made")
     parser.add_argument("--fonts", type=Path, help="folder of fonts, for pages of text")
-    shares = ("taught", "averaged_photographs", "averaged_drawings")
+    shares = ("taught", "grey", "averaged_photographs", "averaged_drawings")
     for name in ("rate", "last_rate", "average", *shares):
         option = "--" + name.replace("_", "-")
         parser.add_argument(option, type=float, default=getattr(plain, name))
