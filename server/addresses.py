@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.ip_network("::/96")
 # Retired, yet no less private than what took their place.
 _SITE_LOCAL = ipaddress.ip_network("fec0::/10")
+# Of their own, so that name servers that hang keep nothing else waiting.
+_THREADS = ThreadPoolExecutor(8, thread_name_prefix="resolve")
 
 
 async def resolve(host: str, port: int) -> list[str]:
     """All addresses of a host name, as text. Raises OSError."""
-    loop = asyncio.get_running_loop()
+    look_up = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(_THREADS, look_up)
     except UnicodeError as fault:
         raise OSError(f"{host[:80]} is no host name") from fault
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -22,7 +22,8 @@ from cryptography.x509.oid import NameOID
 
 from upscale.errors import InvalidRequest, TooLarge
 from upscale.server.addresses import is_public
-from upscale.server.fetch import Fetcher, _pinned
+from upscale.server.fetch import Fetcher
+from upscale.server.outgoing import pinned
 from upscale.settings import Settings
 
 
@@ -137,7 +138,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_used(
 
 def test_certificates_are_checked_against_the_name_not_the_address() -> None:
     url = httpx.URL("https://example.com/a.png")
-    request = _pinned(httpx.AsyncClient(), url, "2606:4700::1111")
+    request = pinned(httpx.AsyncClient(), url, "2606:4700::1111")
     assert str(request.url) == "https://[2606:4700::1111]/a.png"
     assert request.headers["host"] == "example.com"
     assert request.extensions["sni_hostname"] == "example.com"
