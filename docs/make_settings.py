@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -33,7 +34,12 @@ def page() -> str:
 def _row(name: str, field: FieldInfo) -> str:
     meaning = (field.description or "").replace("|", "\\|")
     kind = _kind(field.annotation) + _bounds(field)
-    return f"| `UPSCALE_{name.upper()}` | {kind} | {_default(field)} | {meaning} |\n"
+    return f"| `{_variable(name, field)}` | {kind} | {_default(field)} | {meaning} |\n"
+
+
+def _variable(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"UPSCALE_{name.upper()}"
 
 
 def _kind(annotation: Any) -> str:
@@ -42,7 +48,8 @@ def _kind(annotation: Any) -> str:
     if isinstance(annotation, types.UnionType):
         return _kind(next(a for a in get_args(annotation) if a is not type(None)))
     numbers = {int: "whole number", float: "number", Decimal: "number"}
-    return {**numbers, str: "text", bool: "0 or 1", Path: "folder"}[annotation]
+    others = {str: "text", SecretStr: "secret", bool: "0 or 1", Path: "folder"}
+    return {**numbers, **others}[annotation]
 
 
 def _bounds(field: FieldInfo) -> str:
@@ -58,7 +65,7 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.default is PydanticUndefined or field.default is None or field.default == "":
+    if field.default in (PydanticUndefined, None, "", SecretStr("")):
         return ""
     if isinstance(field.default, bool):
         return str(int(field.default))

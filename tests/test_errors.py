@@ -26,6 +26,8 @@ EXAMPLES: list[UpscaleError] = [
     errors.QueueFull("The queue is full.", retry_after=7),
     errors.SpoolFull("The folder is full.", retry_after=7),
     errors.JobCancelled("The job was cancelled."),
+    errors.UpstreamError("The provider refused the picture.", status=400, reason="content_policy"),
+    errors.AllProvidersExhausted("None answered.", attempts=[{"provider": "fal", "error": "503"}]),
     errors.ServerFault("Something broke."),
     errors.MediaFull(size=2, quota=1),
     errors.WorkerDied("The worker died twice."),

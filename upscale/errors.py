@@ -17,6 +17,8 @@
     │   ├── QueueFull                429    (the line in front of a device is full)
     │   └── SpoolFull                429    (uploads and results at work fill their folder)
     ├── JobCancelled                 499    REQUEST_CANCELLED        invalid_request_error
+    ├── UpstreamError                varies UPSTREAM_ERROR           by the status
+    ├── AllProvidersExhausted        502    ALL_PROVIDERS_EXHAUSTED  server_error
     └── ServerFault                  500    INTERNAL_ERROR           server_error
         ├── WorkerDied               500    (a device worker died twice on the same Job)
         ├── OutOfMemory              500    (even the smallest tile does not fit)
@@ -32,6 +34,7 @@ Messages say what was wrong, what is allowed and what to do, in a sentence or tw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -42,9 +45,9 @@ class UpscaleError(Exception):
     `x-should-retry: false`, None leaves it to the client's own rules.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
     code: ClassVar[str] = "INTERNAL_ERROR"
-    type: ClassVar[str] = "server_error"
+    type: str = "server_error"
     retry: ClassVar[bool | None] = None
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
@@ -225,6 +228,43 @@ class JobCancelled(UpscaleError):
     code = "REQUEST_CANCELLED"
     type = "invalid_request_error"
     retry = False
+
+
+class UpstreamError(UpscaleError):
+    """A remote provider failed, or refused, in a way that no other one may make good.
+
+    `reason` is a word for programs (content_policy, in_doubt, bad_result, run_failed, ...);
+    `attempts` tells every provider that was tried, as in the receipt.
+    """
+
+    code = "UPSTREAM_ERROR"
+    retry = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        reason: str | None = None,
+        attempts: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = "server_error" if status >= 500 else "invalid_request_error"
+        self.reason = reason
+        self.attempts = list(attempts)
+
+
+class AllProvidersExhausted(UpscaleError):
+    """Every route to a remote provider was tried in vain; `attempts` tells each."""
+
+    status = 502
+    code = "ALL_PROVIDERS_EXHAUSTED"
+    retry = False
+
+    def __init__(self, message: str, *, attempts: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.attempts = list(attempts)
 
 
 class ServerFault(UpscaleError):

@@ -11,9 +11,9 @@ import re
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_serializer, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -22,10 +22,23 @@ def _data_dir() -> Path:
     return Path(base) / "upscale"
 
 
+def _key(variable: str, description: str) -> Any:
+    """A secret that is read from `variable` and shown nowhere."""
+    return Field(
+        SecretStr(""),
+        validation_alias=AliasChoices(variable),
+        exclude=True,
+        repr=False,
+        description=description,
+    )
+
+
 class Settings(BaseSettings):
     """Every knob, with its unit in the name or the description."""
 
-    model_config = SettingsConfigDict(env_prefix="UPSCALE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="UPSCALE_", frozen=True, extra="ignore", populate_by_name=True
+    )
 
     host: str = Field("127.0.0.1", description="Address that the server binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the server; 0 takes a free one.")
@@ -174,7 +187,8 @@ class Settings(BaseSettings):
         3600.0,
         gt=0,
         description="How long callers are taken to wait for a reply, in seconds, where their "
-        "client does not say; what takes longer is refused, with the way to do it in the background.",
+        "client does not say; what takes longer is refused, with the way to do it in the "
+        "background.",
     )
     background_limit: int = Field(
         1000, ge=1, description="Background jobs that may wait before a 429 is answered."
@@ -239,11 +253,102 @@ class Settings(BaseSettings):
         description="Days after which the record of a request is deleted; 0 keeps them for ever.",
     )
 
+    webhook_url: str = Field(
+        "",
+        description="URL that is told how each background job ends, by a signed POST; its address "
+        "must be public, or its host be in local_hosts. Empty: nobody is told.",
+    )
+    webhook_secret: str = Field(
+        "",
+        repr=False,
+        description="Secret that signs what is told: `whsec_` and 24 to 64 bytes in base64; while "
+        "it is being changed several, comma-separated.",
+    )
+    webhook_retry_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="Time before what could not be told is told again, in seconds; it grows from "
+        "try to try, ten in all, to 5760 times as long (5 s: 23 hours from first to last).",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )
     log_format: Literal["text", "json"] = Field(
         "text", description="Log lines for people (text) or for machines (json)."
+    )
+
+    fal_base_url: str = Field(
+        "",
+        description="Base URL in place of fal.ai's hosts: `/queue`, `/rest` and `/api` below it "
+        "stand for queue.fal.run, rest.fal.ai and api.fal.ai; its host is trusted for files too.",
+    )
+    replicate_base_url: str = Field(
+        "",
+        description="Base URL in place of https://api.replicate.com; its host is trusted for "
+        "files too.",
+    )
+    topaz_base_url: str = Field(
+        "",
+        description="Base URL in place of https://api.topazlabs.com; its host is trusted for files "
+        "too.",
+    )
+    recraft_base_url: str = Field(
+        "",
+        description="Base URL in place of https://external.api.recraft.ai; its host is trusted for "
+        "files.",
+    )
+    vertex_base_url: str = Field(
+        "", description="Base URL in place of https://REGION-aiplatform.googleapis.com."
+    )
+    gateway_base_url: str = Field(
+        "",
+        description="Base URL in place of https://api.lumenfall.ai; its host is trusted for files.",
+    )
+    fal_key: SecretStr = _key("FAL_KEY", "Key of fal.ai; enables its routes.")
+    replicate_key: SecretStr = _key(
+        "REPLICATE_API_TOKEN", "Token of Replicate; enables its routes."
+    )
+    topaz_key: SecretStr = _key("TOPAZ_API_KEY", "Key of Topaz Labs; enables its routes.")
+    recraft_key: SecretStr = _key("RECRAFT_API_TOKEN", "Token of Recraft; enables its routes.")
+    vertex_key: SecretStr = _key(
+        "VERTEX_ACCESS_TOKEN",
+        "OAuth token for Google Vertex AI, instead of Google's application credentials (which need "
+        "the extra `vertex`).",
+    )
+    gateway_key: SecretStr = _key(
+        "LUMENFALL_API_KEY", "Key of the hosted gateway; enables its routes and passing through."
+    )
+    vertex_project: str = Field(
+        "", description="Google Cloud project of Vertex AI; empty: its routes are off."
+    )
+    vertex_region: str = Field(
+        "", description="Region of Vertex AI, as `us-central1`; empty: its routes are off."
+    )
+    vertex_model: str = Field(
+        "", description="Model of Vertex AI that upscales; empty: the catalogue's."
+    )
+    vertex_watermark: bool = Field(
+        False, description="Ask Vertex AI for its invisible watermark in the pixels."
+    )
+    vertex_price_per_image: Decimal | None = Field(
+        None, ge=0, description="Price of an upscale by Vertex AI, in USD; empty: unknown."
+    )
+    topaz_price_per_credit: Decimal | None = Field(
+        None, ge=0, description="Price of a credit of Topaz Labs, in USD; empty: unknown."
+    )
+    replicate_versions: str = Field(
+        "",
+        description="Versions of Replicate's models, as `owner/name:64 hex digits`, "
+        "comma-separated; others run in their latest version.",
+    )
+    provider_hosts: str = Field(
+        "",
+        description="Hosts, comma-separated, from which results of remote providers may be "
+        "downloaded besides those that they document; `*.example.com` takes all below.",
+    )
+    provider_seconds: float = Field(
+        600.0, gt=0, description="Time for a job at a remote provider, in seconds."
     )
 
     @field_validator("trusted_proxies")
@@ -257,6 +362,14 @@ class Settings(BaseSettings):
     def _without_password(self, url: str) -> str:
         hidden = re.sub(r"(://[^/@:]*:).*@", r"\1***@", url)
         return re.sub(r"(password=)[^&]*", r"\1***", hidden)
+
+    @field_serializer("webhook_secret")
+    def _hidden(self, secret: str) -> str:
+        return "***" if secret else ""
+
+    @field_serializer("webhook_url")
+    def _without_path(self, url: str) -> str:
+        return re.sub(r"(://)(?:[^/@]*@)?([^/?#]*)[/?#].+", r"\1\2/***", url)
 
     @property
     def weights_folder(self) -> Path:
