@@ -7,8 +7,8 @@ whether they are installed: the installed networks are given.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from functools import lru_cache
@@ -100,7 +100,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Provider:
-    """A remote provider; `key` is the environment variable that will enable it."""
+    """A remote provider; `key` is the environment variable that enables it."""
 
     id: str
     name: str
@@ -108,11 +108,110 @@ class Provider:
 
 
 @dataclass(frozen=True)
+class RouteScale:
+    """How a route takes the factor: as a number in `field`; as one of `choices` (factor, what is
+    sent for it); as the result's `size` in pixels; or not at all (`fixed`).
+    """
+
+    kind: Literal["number", "choices", "size", "fixed"] = "fixed"
+    field: str = ""
+    minimum: Decimal = _MINIMUM
+    maximum: Decimal = _MAXIMUM
+    choices: tuple[tuple[Decimal, str | int], ...] = ()
+
+    def bars(self, factor: Decimal | None) -> str | None:
+        """Why a factor cannot be expressed; None where it can."""
+        if self.kind == "fixed":
+            return None
+        if factor is None:
+            return "it needs a factor"
+        if self.kind == "choices":
+            known = [choice for choice, _ in self.choices]
+            shown = " or ".join(str(choice) for choice in known)
+            return None if factor in known else f"the factor {factor} is not {shown}"
+        if not self.minimum <= factor <= self.maximum:
+            return f"the factor {factor} is not from {self.minimum} to {self.maximum}"
+        return None
+
+
+@dataclass(frozen=True)
+class RouteField:
+    """A caller's field as a route takes it: under the name `to`; `values` says what is sent for a
+    value ('': nothing); `implies` what goes along where it is true.
+    """
+
+    name: str
+    to: str
+    type: Literal["number", "integer", "boolean", "string"] = "string"
+    values: tuple[tuple[str, str], ...] = ()
+    implies: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class RouteLimits:
+    """What a route takes: bytes and pixels of the input, its sides; pixels and sides of the
+    result. None: nothing is documented.
+    """
+
+    types: tuple[str, ...] = ("image/png", "image/jpeg")
+    input_bytes: int | None = None
+    input_pixels: int | None = None
+    min_side: int | None = None
+    max_side: int | None = None
+    output_pixels: int | None = None
+    output_side: int | None = None
+
+
+@dataclass(frozen=True)
+class PriceTier:
+    """The price in USD of results up to so many megapixels; `approximate`: it may be less."""
+
+    up_to: Decimal
+    usd: Decimal
+    approximate: bool = False
+
+
+@dataclass(frozen=True)
+class RoutePrice:
+    """What is published, in USD: for an image, a million pixels or a second; by size; or what a run
+    typically comes to. `read` is when, `source` where. Nothing published: no RoutePrice at all.
+    """
+
+    read: str
+    source: str
+    per_image: Decimal | None = None
+    per_megapixel: Decimal | None = None
+    per_second: Decimal | None = None
+    typical: Decimal | None = None
+    tiers: tuple[PriceTier, ...] = ()
+
+
+@dataclass(frozen=True)
+class RouteVariant:
+    """What is different where the caller's `field` has one of `values`."""
+
+    field: str
+    values: tuple[str, ...]
+    endpoint: str = ""
+    output_pixels: int | None = None
+
+
+@dataclass(frozen=True)
 class RemoteRoute:
-    """A provider's endpoint that serves a model."""
+    """A provider's endpoint that serves a model; `defaults` are always sent, fields that nobody
+    knows only where it is `passthrough`. `official`: it is named without a version.
+    """
 
     provider: Provider
     endpoint: str
+    scale: RouteScale = RouteScale()
+    fields: tuple[RouteField, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    limits: RouteLimits = RouteLimits()
+    price: RoutePrice | None = None
+    variants: tuple[RouteVariant, ...] = ()
+    passthrough: bool = False
+    official: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,10 +311,42 @@ def _model(entry: dict[str, Any], providers: dict[str, Provider]) -> CatalogueMo
         aliases=tuple(entry.get("aliases", ())),
         networks=tuple(Preference(**_decimals(n, "up_to")) for n in entry["networks"]),
         parameters=tuple(_parameter(p) for p in entry.get("parameter", ())),
-        routes=tuple(
-            RemoteRoute(providers[r["provider"]], r["endpoint"]) for r in entry.get("route", ())
-        ),
+        routes=tuple(_route(r, providers) for r in entry.get("route", ())),
     )
+
+
+def _route(entry: dict[str, Any], providers: dict[str, Provider]) -> RemoteRoute:
+    limits = dict(entry.get("limits", {}))
+    limits |= {"types": tuple(limits["types"])} if "types" in limits else {}
+    variants = ({**v, "values": tuple(v["values"])} for v in entry.get("variant", ()))
+    return RemoteRoute(
+        provider=providers[entry["provider"]],
+        endpoint=entry["endpoint"],
+        scale=_route_scale(entry.get("scale", {})),
+        fields=tuple(_route_field(f) for f in entry.get("fields", ())),
+        defaults=entry.get("defaults", {}),
+        limits=RouteLimits(**limits),
+        price=_route_price(entry["price"]) if "price" in entry else None,
+        variants=tuple(RouteVariant(**v) for v in variants),
+        passthrough=entry.get("passthrough", False),
+        official=entry.get("official", False),
+    )
+
+
+def _route_scale(entry: dict[str, Any]) -> RouteScale:
+    choices = tuple((Decimal(k), v) for k, v in entry.get("choices", {}).items())
+    return RouteScale(**{**_decimals(entry, "minimum", "maximum"), "choices": choices})
+
+
+def _route_field(entry: dict[str, Any]) -> RouteField:
+    tables = {k: tuple(entry.get(k, {}).items()) for k in ("values", "implies")}
+    return RouteField(**{"to": entry["name"], **entry, **tables})
+
+
+def _route_price(entry: dict[str, Any]) -> RoutePrice:
+    tiers = tuple(PriceTier(**_decimals(t, "up_to", "usd")) for t in entry.get("tiers", ()))
+    amounts = ("per_image", "per_megapixel", "per_second", "typical")
+    return RoutePrice(**{**_decimals(entry, *amounts), "tiers": tiers})
 
 
 def _scale(entry: dict[str, Any]) -> ScaleRule:

@@ -1,0 +1,218 @@
+"""Results into files: only from the hosts of the provider, checked again at every redirect and
+after resolution, without the key, with a cap on bytes; broken downloads are tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx
+
+from upscale.providers.addresses import is_public
+from upscale.providers.outcome import Failure, Kind
+from upscale.providers.site import Site, host_of, plain_url
+from upscale.providers.transport import CONNECT_SECONDS, PASSING, STALL_SECONDS, Transport
+
+_MAX_REDIRECTS = 3
+_MAX_ADDRESSES = 3
+_TRIES = 3
+_PORTS = {"http": 80, "https": 443}
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
+_BRANDS = (b"ftypavif", b"ftypavis", b"ftypmif1")
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A file that arrived: where from (no path, no query), its bytes, what its server called it."""
+
+    host: str
+    size: int
+    mime: str
+
+
+class _Passing(Exception):
+    """Worth another try; the text says what happened."""
+
+
+async def download(
+    transport: Transport,
+    url: object,
+    target: Path,
+    *,
+    max_bytes: int,
+    with_key: bool = False,
+) -> Downloaded:
+    """Fetch `url` into the new file `target`, readable by this user alone.
+
+    `with_key`: where an API host asks for the key, it gets it. Raises Failure (BAD_RESULT); the
+    file is gone then.
+    """
+    why = ""
+    for attempt in range(_TRIES):
+        if attempt:
+            await transport.clock.sleep(transport.clock.spread(0.5 * 2 ** (attempt - 1)))
+        try:
+            return await _follow(transport, url, target, max_bytes, with_key)
+        except _Passing as fault:
+            why = str(fault)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        target.unlink(missing_ok=True)
+    raise _bad(why)
+
+
+async def _follow(
+    transport: Transport, text: object, target: Path, max_bytes: int, with_key: bool
+) -> Downloaded:
+    url = plain_url(text)
+    headers: dict[str, str] = {}
+    for _ in range(_MAX_REDIRECTS + 2):
+        if url is None:
+            raise _bad("its link is no URL")
+        barred = transport.site.bars_file(url)
+        if barred is not None and not (with_key and transport.site.api_url(str(url))):
+            raise _bad(f"its link is not followed: {barred}")
+        further = await _one(transport, url, headers, target, max_bytes)
+        if isinstance(further, Downloaded):
+            return further
+        if further is None:  # the key is asked for
+            if headers or not with_key or transport.site.api_url(str(url)) is None:
+                raise _bad("its link is refused")
+            url, headers = plain_url(transport.site.api_url(str(url))), dict(transport.site.auth)
+        else:
+            url, headers = further, {}
+    raise _bad(f"its link redirects more than {_MAX_REDIRECTS} times")
+
+
+async def _one(
+    transport: Transport,
+    url: httpx.URL,
+    headers: Mapping[str, str],
+    target: Path,
+    max_bytes: int,
+) -> Downloaded | httpx.URL | None:
+    """One request: the file, where it redirects to, or None where it is refused."""
+    addresses = await _addresses(transport, url)
+    async with httpx.AsyncClient(
+        verify=await transport.tls(),
+        trust_env=False,  # a proxy would connect to addresses that were not checked
+        timeout=httpx.Timeout(STALL_SECONDS, connect=CONNECT_SECONDS),
+    ) as client:
+        try:
+            response = await _connect(client, url, addresses, headers)
+            try:
+                if response.has_redirect_location:
+                    return _joined(url, response.headers["location"])
+                if response.status_code in (401, 403):
+                    return None
+                if response.status_code in PASSING:
+                    raise _Passing(f"its link answered {response.status_code}")
+                if response.status_code != 200:
+                    raise _bad(f"its link answered {response.status_code}")
+                size = await _receive(response, target, max_bytes)
+            finally:
+                await response.aclose()
+        except httpx.HTTPError as fault:
+            raise _Passing("its download broke off") from fault
+    mime = response.headers.get("content-type", "").split(";")[0].strip().lower()
+    return Downloaded(host_of(url), size, mime)
+
+
+async def _receive(response: httpx.Response, target: Path, max_bytes: int) -> int:
+    length, got = response.headers.get("content-length", ""), 0
+    if length.isdecimal() and int(length) > max_bytes:
+        raise _bad(f"it is {int(length):,} bytes; at most {max_bytes:,} were expected")
+    with _new_file(target) as file:
+        async for piece in response.aiter_raw(1 << 18):
+            got += len(piece)
+            if got > max_bytes:
+                raise _bad(f"it is larger than the {max_bytes:,} bytes that were expected")
+            await asyncio.to_thread(file.write, piece)
+    if length.isdecimal() and got != int(length):
+        raise _Passing("its download broke off")
+    check_signature(target)
+    return got
+
+
+def check_signature(path: Path) -> None:
+    """Raise Failure (BAD_RESULT) for a file that does not begin as a picture does."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head.startswith(_SIGNATURES) and head[4:12] not in _BRANDS:
+        raise _bad("it is no picture" if head else "it is empty")
+
+
+def _new_file(path: Path) -> BinaryIO:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    return os.fdopen(handle, "wb")
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a new file that this user alone can read."""
+    with _new_file(path) as file:
+        file.write(content)
+
+
+async def _addresses(transport: Transport, url: httpx.URL) -> list[str]:
+    """Addresses that may be connected to, checked."""
+    site: Site = transport.site
+    host = host_of(url)
+    try:
+        found = await transport.resolver(host, url.port or _PORTS[url.scheme])
+    except OSError as fault:
+        raise _Passing("the host of its link cannot be resolved") from fault
+    if not found:
+        raise _Passing("the host of its link cannot be resolved")
+    if not site.is_ours(host) and not all(is_public(address) for address in found):
+        raise _bad("the host of its link has a private or reserved address")
+    return list(found[:_MAX_ADDRESSES])
+
+
+async def _connect(
+    client: httpx.AsyncClient, url: httpx.URL, addresses: list[str], headers: Mapping[str, str]
+) -> httpx.Response:
+    """The reply of the first address that can be connected to, its body still to come."""
+    *others, last = addresses
+    for address in others:
+        try:
+            return await client.send(_pinned(client, url, address, headers), stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            continue
+    return await client.send(_pinned(client, url, last, headers), stream=True)
+
+
+def _pinned(
+    client: httpx.AsyncClient, url: httpx.URL, address: str, headers: Mapping[str, str]
+) -> httpx.Request:
+    """A request to `address` that is, for the server and its certificate, one to the URL's host."""
+    return client.build_request(
+        "GET",
+        url.copy_with(host=address, fragment=None),
+        headers={
+            "Accept": "image/*,*/*;q=0.5",
+            "Accept-Encoding": "identity",
+            **headers,
+            "Host": url.netloc.decode("ascii"),
+        },
+        extensions={"sni_hostname": url.raw_host.decode("ascii")},
+    )
+
+
+def _joined(url: httpx.URL, location: str) -> httpx.URL:
+    try:
+        joined = plain_url(str(url.join(location)))
+    except (httpx.InvalidURL, ValueError):
+        joined = None
+    if joined is None:
+        raise _bad("its link redirects to no URL")
+    return joined
+
+
+def _bad(reason: str) -> Failure:
+    return Failure(Kind.BAD_RESULT, f"the result cannot be used: {reason}.")

@@ -1,0 +1,296 @@
+"""fal.ai: the queue, its faults, and that nothing is ever paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.providers.stubs.base import running
+from tests.providers.stubs.fal import FalStub
+from tests.providers.tools import KEYS, FastClock, Notes, make_task, settings_for
+from upscale.providers.fal import Fal
+from upscale.providers.outcome import Failure, Kind
+from upscale.providers.sites import site_of
+from upscale.providers.task import RemoteResult
+from upscale.providers.transport import Transport
+
+MODEL = "seedvr-image-upscale"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FalStub]:
+    with running(FalStub(KEYS["fal"])) as stub:
+        yield stub
+
+
+@pytest.fixture
+def stub(server: FalStub) -> FalStub:
+    url, files = server.url, server.files
+    server.__init__(KEYS["fal"])  # type: ignore[misc]
+    server.url, server.files = url, files
+    return server
+
+
+class Rig:
+    """An adapter, its clock and its notes, for one stub."""
+
+    def __init__(self, stub: FalStub, folder: Path) -> None:
+        self.stub, self.folder = stub, folder
+        self.clock, self.notes = FastClock(), Notes()
+
+    def adapter(self) -> Fal:
+        site = site_of("fal", settings_for(fal=self.stub.url))
+        return Fal(Transport(site, clock=self.clock.clock))
+
+    def run(self, **task: Any) -> RemoteResult:
+        async def once() -> RemoteResult:
+            adapter = self.adapter()
+            try:
+                given = {"model": MODEL, "provider": "fal", **task}
+                return await adapter.run(
+                    make_task(self.folder, clock=self.clock, notes=self.notes, **given)
+                )
+            finally:
+                await adapter.aclose()
+
+        return asyncio.run(once())
+
+    def fails(self, **task: Any) -> Failure:
+        with pytest.raises(Failure) as caught:
+            self.run(**task)
+        return caught.value
+
+
+@pytest.fixture
+def rig(stub: FalStub, tmp_path: Path) -> Rig:
+    return Rig(stub, tmp_path)
+
+
+def test_a_picture_goes_and_comes(rig: Rig) -> None:
+    result = rig.run(factor="2.5", fields={"seed": "7", "noise_scale": 0.2, "other": "x"})
+    assert Image.open(result.path).size == (30, 20)
+    assert result.path.stat().st_mode & 0o777 == 0o600
+    job = rig.stub.jobs["req-0001"]
+    assert job.sent == {
+        "image_url": f"{rig.stub.files}/files/req_test0001.png",
+        "upscale_mode": "factor",
+        "upscale_factor": 2.5,
+        "output_format": "png",
+        "seed": 7,
+        "noise_scale": 0.2,
+        "other": "x",
+    }
+    assert result.job.id == "req-0001"
+    assert result.units == Decimal("0.0006")
+    assert result.cost_micros == round(rig.stub.billed * 1_000_000)
+    assert rig.notes.states == ["sending", "running", "done"]
+    assert rig.notes.jobs[0].id == ""
+    assert (None, "running") in rig.notes.progress
+
+
+def test_the_key_goes_to_the_api_only(rig: Rig) -> None:
+    rig.stub.fault = "redirect"
+    rig.stub.times = 1
+    rig.run()
+    assert not rig.stub.leaks
+    assert not rig.stub.wrong_keys
+
+
+def test_urls_of_the_reply_are_led_to_the_base_url(rig: Rig) -> None:
+    for fault in ("official_urls", "no_urls", "foreign_urls"):
+        rig.stub.fault = fault
+        assert rig.run().size > 0, fault
+
+
+REFUSED = {
+    "429": (Kind.BUSY, True),
+    "503": (Kind.BROKEN, True),
+    "500": (Kind.BROKEN, True),
+    "403": (Kind.KEY, True),
+    "locked": (Kind.BALANCE, True),
+    "404": (Kind.GONE, True),
+    "422": (Kind.INPUT, False),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(REFUSED))
+def test_what_was_refused_is_not_billed(rig: Rig, fault: str) -> None:
+    kind, elsewhere = REFUSED[fault]
+    rig.stub.fault = fault
+    failure = rig.fails()
+    assert failure.kind is kind
+    assert failure.elsewhere is elsewhere
+    assert failure.billed == "no"
+    assert rig.stub.paid == 0
+    assert KEYS["fal"] not in failure.message
+
+
+def test_a_request_that_vanished_is_in_doubt(rig: Rig) -> None:
+    rig.stub.fault = "cut_early"
+    failure = rig.fails()
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.IN_DOUBT, "maybe", False)
+    assert rig.stub.calls["find"] == 3
+    assert rig.notes.last.state == "sending"
+
+
+def test_a_short_wait_is_waited_for(rig: Rig) -> None:
+    rig.stub.fault, rig.stub.times = "429", 1
+    rig.run()
+    assert rig.stub.paid == 1
+    assert rig.clock.skipped > 1
+
+
+def test_a_long_wait_is_not(rig: Rig) -> None:
+    rig.stub.fault, rig.stub.wait = "429", "55"
+    failure = rig.fails()
+    assert (failure.kind, failure.retry_after) == (Kind.BUSY, 55)
+    assert rig.stub.calls["submit"] == 1
+
+
+@pytest.mark.parametrize("fault", ["cut_reply", "half_reply"])
+def test_a_lost_reply_is_looked_up_and_the_job_goes_on(rig: Rig, fault: str) -> None:
+    rig.stub.fault, rig.stub.times = fault, 1
+    assert rig.run().job.id == "req-0001"
+    assert rig.stub.paid == 1
+    assert rig.stub.calls["find"] == 1
+
+
+def test_a_lost_reply_that_cannot_be_looked_up_is_in_doubt(rig: Rig) -> None:
+    rig.stub.fault = "cut_reply"
+    adapter_find = Fal.find
+
+    async def nothing(self: Fal, job: Any) -> None:
+        return None
+
+    Fal.find = nothing  # type: ignore[assignment, method-assign]
+    try:
+        failure = rig.fails()
+    finally:
+        Fal.find = adapter_find  # type: ignore[method-assign]
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.IN_DOUBT, "maybe", False)
+    assert rig.stub.paid == 1
+    assert rig.notes.last.state == "sending"
+
+
+FAILED = {
+    "completed_error": (Kind.RUN_FAILED, "no", True),
+    "result_500": (Kind.RUN_FAILED, "no", True),
+    "result_422": (Kind.INPUT, "maybe", False),
+    "result_422_free": (Kind.INPUT, "no", False),
+    "policy": (Kind.POLICY, "maybe", False),
+    "no_output": (Kind.BAD_RESULT, "yes", False),
+    "data_uri": (Kind.BAD_RESULT, "yes", False),
+    "no_picture": (Kind.BAD_RESULT, "yes", False),
+    "oversized": (Kind.BAD_RESULT, "yes", False),
+    "truncated": (Kind.BAD_RESULT, "yes", False),
+    "file_gone": (Kind.BAD_RESULT, "yes", False),
+    "redirect_foreign": (Kind.BAD_RESULT, "yes", False),
+    "foreign_link": (Kind.BAD_RESULT, "yes", False),
+    "private_link": (Kind.BAD_RESULT, "yes", False),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(FAILED))
+def test_a_run_that_failed(rig: Rig, fault: str) -> None:
+    rig.stub.fault = fault
+    failure = rig.fails()
+    assert (failure.kind, failure.billed, failure.elsewhere) == FAILED[fault]
+    assert rig.stub.paid == 1
+    assert rig.stub.foreign == 0
+    assert failure.job == "req-0001"
+    assert not list(rig.folder.glob("out-*"))
+    assert rig.notes.last.billed == failure.billed
+    if failure.billed == "no":
+        assert rig.stub.billed == 0
+
+
+@pytest.mark.parametrize("fault", ["poll_500", "poll_429", "poll_cut", "result_cut", "truncated"])
+def test_free_calls_are_repeated(rig: Rig, fault: str) -> None:
+    rig.stub.fault, rig.stub.times = fault, 2
+    rig.run()
+    assert rig.stub.paid == 1
+
+
+def test_an_unknown_status_is_waited_out(rig: Rig) -> None:
+    rig.stub.fault = "odd_status"
+    rig.run()
+
+
+def test_a_job_that_is_late_is_cancelled(rig: Rig) -> None:
+    rig.stub.fault = "stuck"
+    failure = rig.fails(seconds=30.0)
+    assert (failure.kind, failure.elsewhere) == (Kind.TOO_LATE, False)
+    assert rig.stub.calls["cancel"] == 1
+    assert rig.notes.last.state == "cancelled"
+
+
+def test_what_a_cancelled_job_cost_is_noted(rig: Rig) -> None:
+    rig.stub.fault = "cancel_runs_on"
+    rig.stub.polls = 1 << 30
+    rig.fails(seconds=20.0)
+    assert rig.notes.last.billed == "yes"
+
+
+def test_a_caller_that_goes_away_has_the_job_cancelled(rig: Rig) -> None:
+    rig.stub.polls = 1 << 30
+
+    async def leave() -> None:
+        adapter = rig.adapter()
+        task = make_task(rig.folder, MODEL, "fal", clock=rig.clock, notes=rig.notes, seconds=1e9)
+        running = asyncio.create_task(adapter.run(task))
+        while not rig.stub.polled.is_set():
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await adapter.aclose()
+
+    asyncio.run(leave())
+    assert rig.stub.calls["cancel"] == 1
+    assert rig.notes.last.state == "cancelled"
+
+
+def test_a_crash_is_resolved_from_what_was_noted(rig: Rig) -> None:
+    rig.run()
+    before, running_job = rig.notes.jobs[:2]
+
+    async def again(job: Any) -> RemoteResult:
+        adapter = rig.adapter()
+        try:
+            task = make_task(rig.folder, MODEL, "fal", clock=rig.clock, notes=rig.notes)
+            return await adapter.resume(task, job)
+        finally:
+            await adapter.aclose()
+
+    for job in (before, running_job):
+        assert asyncio.run(again(job)).job.id == "req-0001"
+    assert rig.stub.paid == 1
+
+
+def test_prices_are_fetched(rig: Rig) -> None:
+    async def ask() -> Any:
+        adapter = rig.adapter()
+        try:
+            return await adapter.prices(["fal-ai/esrgan", "fal-ai/topaz/upscale/image", "no/such"])
+        finally:
+            await adapter.aclose()
+
+    assert asyncio.run(ask()) == {
+        "fal-ai/esrgan": (Decimal("0.00111"), "compute seconds"),
+        "fal-ai/topaz/upscale/image": (Decimal("0.01"), "units"),
+    }
+
+
+def test_a_dead_host_is_not_reached(rig: Rig) -> None:
+    rig.stub.url, kept = "http://127.0.0.1:1", rig.stub.url
+    try:
+        failure = rig.fails()
+    finally:
+        rig.stub.url = kept
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.UNREACHED, "no", True)
