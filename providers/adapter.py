@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -189,6 +189,63 @@ class Adapter(ABC):
         )
 
 
+class BlockingAdapter(Adapter):
+    """A provider whose reply to the create is the result: nothing to poll, to look up, to stop."""
+
+    seconds: ClassVar[float] = 180.0
+
+    async def ask(
+        self,
+        task: RemoteTask,
+        url: str,
+        body: Body,
+        job: RemoteJob,
+        *,
+        headers: dict[str, str] | None = None,
+        max_bytes: int = 4 << 20,
+    ) -> Reply:
+        """The paid call, up to its whole reply."""
+        left = max(1.0, task.deadline - self.clock.now())
+        task.progress(None, "running")
+        try:
+            reply = await self.create(
+                task,
+                url,
+                body,
+                job,
+                headers=headers,
+                first_byte=min(self.seconds, left),
+                max_bytes=max_bytes,
+            )
+        except asyncio.CancelledError:
+            await _quietly(task.note(job.now("cancelled", billed="maybe")))
+            raise
+        if reply.cut:
+            raise Failure(Kind.IN_DOUBT, "its reply broke off.", http=reply.status)
+        return reply
+
+    def kind_of(self, reply: Reply) -> Kind:
+        """As usual; a reply that something in between gave up waiting for leaves doubt."""
+        return Kind.IN_DOUBT if reply.status == 504 else super().kind_of(reply)
+
+    async def finish(self, task: RemoteTask, result: RemoteResult) -> RemoteResult:
+        """Note that it is done."""
+        await task.note(result.job)
+        fields = logs.fields(
+            provider=self.provider, endpoint=result.job.endpoint, job=result.job.id
+        )
+        log.info("remote job done", extra=fields)
+        return result
+
+    async def spoilt(self, task: RemoteTask, job: RemoteJob, failure: Failure) -> Failure:
+        """Note that it was paid for and came to nothing."""
+        failure.job = failure.job or job.id
+        failure.cost_micros = failure.cost_micros or job.cost_micros
+        known = {"billed": failure.billed, "cost_micros": failure.cost_micros}
+        await task.note(job.now("done", **known))
+        return failure
+
+
 class QueueAdapter(Adapter):
     """A provider with jobs: create, poll, collect."""
 
@@ -251,6 +308,10 @@ class QueueAdapter(Adapter):
     def opened(self, job: RemoteJob, reply: Reply) -> RemoteJob:
         """The job, running, as the reply to its create tells it."""
 
+    def first_wait(self, job: RemoteJob) -> float | None:
+        """Seconds before the first poll, where the provider tells how long it will take."""
+        return None
+
     @abstractmethod
     async def poll(self, job: RemoteJob) -> Seen | None:
         """One look at the job; None where it could not be had."""
@@ -304,7 +365,7 @@ class QueueAdapter(Adapter):
 
     async def _wait(self, task: RemoteTask, job: RemoteJob) -> Seen:
         pause = _FIRST_POLL
-        ask: float | None = None
+        ask = self.first_wait(job)
         while True:
             rest = task.deadline - self.clock.now()
             if rest <= 0:
@@ -344,7 +405,7 @@ class QueueAdapter(Adapter):
         return billed, cost
 
 
-async def _quietly(work: Coroutine[Any, Any, object]) -> None:
+async def _quietly(work: Awaitable[object]) -> None:
     """Finish `work` although the task that waits for it is being cancelled, again perhaps."""
     running = asyncio.ensure_future(work)
     while not running.done():

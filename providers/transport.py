@@ -52,11 +52,15 @@ class Reply:
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; empty where it is none."""
-        try:
-            value = json.loads(self.content)
-        except (ValueError, RecursionError):
-            return {}
+        value = self.value()
         return value if isinstance(value, dict) else {}
+
+    def value(self) -> Any:
+        """The body as JSON has it; None where it is none."""
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
 
     def retry_after(self, wall: float) -> float | None:
         """Seconds that the provider asks to wait."""

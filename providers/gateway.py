@@ -1,0 +1,116 @@
+"""The hosted gateway as a provider: the edit that we serve ourselves, asked of it. It fails over by
+itself; its replies say what they cost; its dry run prices its models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar
+
+from upscale.providers import mapping
+from upscale.providers.adapter import BlockingAdapter
+from upscale.providers.body import Body, form_body
+from upscale.providers.download import check_signature, download, write_new
+from upscale.providers.outcome import Failure, Kind
+from upscale.providers.task import RemoteResult, RemoteTask
+from upscale.providers.transport import Reply
+
+HOST = "api.lumenfall.ai"
+_EDITS = "/openai/v1/images/edits"
+
+
+class Gateway(BlockingAdapter):
+    """Routes of the hosted gateway."""
+
+    provider: ClassVar[str] = "lumenfall"
+    name: ClassVar[str] = "Lumenfall"
+    seconds: ClassVar[float] = 300.0
+
+    async def estimate(self, task: RemoteTask) -> int | None:
+        """Its dry run. The picture is sent along, as it asks for it."""
+        url = self.site.url(HOST, f"{_EDITS}?dryRun=true")
+        task.trail.sent(HOST)
+        reply = await self.transport.free("POST", url, body=_form(task), seconds=60.0)
+        if not reply.good:
+            raise self.refusal(reply)
+        total = reply.json().get("total_cost_micros")
+        return total if isinstance(total, int) and total >= 0 else None
+
+    async def run(self, task: RemoteTask) -> RemoteResult:
+        """POST the edit, fetch its picture."""
+        job = self.job_of(task, mark="")
+        reply = await self.ask(
+            task,
+            self.site.url(HOST, _EDITS),
+            _form(task),
+            job,
+            max_bytes=task.max_bytes * 4 // 3 + (1 << 20),
+        )
+        data = reply.json()
+        metadata = data.get("metadata")
+        facts = dict(metadata) if isinstance(metadata, dict) else {}
+        cost = _micros(facts.get("cost"))
+        known = reply.headers.get("x-lumenfall-request-id", "")
+        job = job.now("done", id=known[:100], billed="yes", cost_micros=cost)
+        try:
+            size, mime = await self._take(task, data)
+        except Failure as failure:
+            task.target.unlink(missing_ok=True)
+            raise await self.spoilt(task, job, failure) from None
+        result = RemoteResult(
+            path=task.target, size=size, mime=mime, job=job, cost_micros=cost, facts=facts
+        )
+        return await self.finish(task, result)
+
+    def kind_of(self, reply: Reply) -> Kind:
+        """By its own codes first."""
+        error = reply.json().get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        if code == "UPSTREAM_ERROR":
+            return Kind.POLICY if reply.status < 500 else Kind.RUN_FAILED
+        return super().kind_of(reply)
+
+    async def _take(self, task: RemoteTask, data: Mapping[str, Any]) -> tuple[int, str]:
+        items = data.get("data")
+        first = items[0] if isinstance(items, list) and items else None
+        entry = first if isinstance(first, dict) else {}
+        if isinstance(entry.get("b64_json"), str):
+            return await asyncio.to_thread(_decoded, entry["b64_json"], task), ""
+        file = await download(
+            self.transport, entry.get("url"), task.target, max_bytes=task.max_bytes
+        )
+        return file.size, file.mime
+
+
+def _form(task: RemoteTask) -> Body:
+    fields = {
+        "model": mapping.endpoint(task),
+        "response_format": "url",
+        "output_format": "png",
+        **mapping.inputs(task),
+    }
+    return form_body(fields, "image", task.file, task.name, task.mime)
+
+
+def _decoded(text: str, task: RemoteTask) -> int:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    if len(content) > task.max_bytes:
+        raise Failure(Kind.BAD_RESULT, "the result cannot be used: it is too large.")
+    write_new(task.target, content)
+    check_signature(task.target)
+    return len(content)
+
+
+def _micros(cost: object) -> int | None:
+    try:
+        dollars = Decimal(str(cost))
+    except InvalidOperation:
+        return None
+    return round(dollars * 1_000_000) if dollars.is_finite() and dollars >= 0 else None

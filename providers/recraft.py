@@ -1,0 +1,68 @@
+"""Recraft: one blocking call, whose reply says what it cost. A lost reply cannot be looked up."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import ClassVar
+
+from upscale.providers import mapping
+from upscale.providers.adapter import BlockingAdapter
+from upscale.providers.body import form_body
+from upscale.providers.download import download
+from upscale.providers.outcome import Failure, Kind
+from upscale.providers.task import RemoteResult, RemoteTask
+from upscale.providers.transport import Reply
+
+HOST = "external.api.recraft.ai"
+_UNITS_A_DOLLAR = 1000
+
+
+class Recraft(BlockingAdapter):
+    """Routes of Recraft."""
+
+    provider: ClassVar[str] = "recraft"
+    name: ClassVar[str] = "Recraft"
+    seconds: ClassVar[float] = 180.0
+
+    async def run(self, task: RemoteTask) -> RemoteResult:
+        """POST the picture, fetch the result."""
+        job = self.job_of(task, mark="")
+        body = form_body(mapping.inputs(task), "image", task.file, task.name, task.mime)
+        reply = await self.ask(task, self.site.url(HOST, f"/v1{job.endpoint}"), body, job)
+        data = reply.json()
+        units = _units(data.get("credits"))
+        cost = self.micros(units, Decimal(1) / _UNITS_A_DOLLAR)
+        image = data.get("image")
+        known = image.get("image_id") if isinstance(image, dict) else None
+        job = job.now("done", id=str(known or ""), billed="yes", cost_micros=cost)
+        try:
+            url = image.get("url") if isinstance(image, dict) else None
+            file = await download(self.transport, url, task.target, max_bytes=task.max_bytes)
+        except Failure as failure:
+            raise await self.spoilt(task, job, failure) from None
+        result = RemoteResult(
+            path=task.target,
+            size=file.size,
+            mime=file.mime,
+            job=job,
+            cost_micros=cost,
+            units=units,
+            unit="unit",
+            facts={"host": file.host},
+        )
+        return await self.finish(task, result)
+
+    def kind_of(self, reply: Reply) -> Kind:
+        """As usual; an account without units is told in words only."""
+        words = reply.text[:2000].lower()
+        if 400 <= reply.status < 500 and ("credit" in words or "balance" in words):
+            return Kind.BALANCE
+        return super().kind_of(reply)
+
+
+def _units(value: object) -> Decimal | None:
+    try:
+        units = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return units if units.is_finite() and units >= 0 else None
