@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,65 +9,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.providers.stubs.base import running
-from tests.providers.stubs.fal import FalStub
-from tests.providers.tools import KEYS, FastClock, Notes, make_task, settings_for
+from tests.providers.rig import Rig
+from tests.providers.stubs.base import Stub
+from tests.providers.tools import KEYS
 from upscale.providers.fal import Fal
-from upscale.providers.outcome import Failure, Kind
-from upscale.providers.sites import site_of
-from upscale.providers.task import RemoteResult
-from upscale.providers.transport import Transport
-
-MODEL = "seedvr-image-upscale"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FalStub]:
-    with running(FalStub(KEYS["fal"])) as stub:
-        yield stub
+from upscale.providers.outcome import Kind
 
 
 @pytest.fixture
-def stub(server: FalStub) -> FalStub:
-    url, files = server.url, server.files
-    server.__init__(KEYS["fal"])  # type: ignore[misc]
-    server.url, server.files = url, files
-    return server
-
-
-class Rig:
-    """An adapter, its clock and its notes, for one stub."""
-
-    def __init__(self, stub: FalStub, folder: Path) -> None:
-        self.stub, self.folder = stub, folder
-        self.clock, self.notes = FastClock(), Notes()
-
-    def adapter(self) -> Fal:
-        site = site_of("fal", settings_for(fal=self.stub.url))
-        return Fal(Transport(site, clock=self.clock.clock))
-
-    def run(self, **task: Any) -> RemoteResult:
-        async def once() -> RemoteResult:
-            adapter = self.adapter()
-            try:
-                given = {"model": MODEL, "provider": "fal", **task}
-                return await adapter.run(
-                    make_task(self.folder, clock=self.clock, notes=self.notes, **given)
-                )
-            finally:
-                await adapter.aclose()
-
-        return asyncio.run(once())
-
-    def fails(self, **task: Any) -> Failure:
-        with pytest.raises(Failure) as caught:
-            self.run(**task)
-        return caught.value
-
-
-@pytest.fixture
-def rig(stub: FalStub, tmp_path: Path) -> Rig:
-    return Rig(stub, tmp_path)
+def rig(stubs: dict[str, Stub], tmp_path: Path) -> Rig:
+    return Rig("fal", stubs["fal"], tmp_path)
 
 
 def test_a_picture_goes_and_comes(rig: Rig) -> None:
@@ -78,7 +27,7 @@ def test_a_picture_goes_and_comes(rig: Rig) -> None:
     assert result.path.stat().st_mode & 0o777 == 0o600
     job = rig.stub.jobs["req-0001"]
     assert job.sent == {
-        "image_url": f"{rig.stub.files}/files/req_test0001.png",
+        "image_url": f"{rig.stub.files}/files/1-req_test0001.png",
         "upscale_mode": "factor",
         "upscale_factor": 2.5,
         "output_format": "png",
@@ -239,49 +188,22 @@ def test_what_a_cancelled_job_cost_is_noted(rig: Rig) -> None:
 
 def test_a_caller_that_goes_away_has_the_job_cancelled(rig: Rig) -> None:
     rig.stub.polls = 1 << 30
-
-    async def leave() -> None:
-        adapter = rig.adapter()
-        task = make_task(rig.folder, MODEL, "fal", clock=rig.clock, notes=rig.notes, seconds=1e9)
-        running = asyncio.create_task(adapter.run(task))
-        while not rig.stub.polled.is_set():
-            await asyncio.sleep(0.01)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        await adapter.aclose()
-
-    asyncio.run(leave())
+    rig.leave()
     assert rig.stub.calls["cancel"] == 1
     assert rig.notes.last.state == "cancelled"
 
 
 def test_a_crash_is_resolved_from_what_was_noted(rig: Rig) -> None:
     rig.run()
-    before, running_job = rig.notes.jobs[:2]
-
-    async def again(job: Any) -> RemoteResult:
-        adapter = rig.adapter()
-        try:
-            task = make_task(rig.folder, MODEL, "fal", clock=rig.clock, notes=rig.notes)
-            return await adapter.resume(task, job)
-        finally:
-            await adapter.aclose()
-
-    for job in (before, running_job):
-        assert asyncio.run(again(job)).job.id == "req-0001"
+    for job in rig.notes.jobs[:2]:
+        found = rig.ask(lambda adapter, job=job: adapter.resume(rig.task(), job))
+        assert found.job.id == "req-0001"
     assert rig.stub.paid == 1
 
 
 def test_prices_are_fetched(rig: Rig) -> None:
-    async def ask() -> Any:
-        adapter = rig.adapter()
-        try:
-            return await adapter.prices(["fal-ai/esrgan", "fal-ai/topaz/upscale/image", "no/such"])
-        finally:
-            await adapter.aclose()
-
-    assert asyncio.run(ask()) == {
+    wanted = ["fal-ai/esrgan", "fal-ai/topaz/upscale/image", "no/such"]
+    assert rig.ask(lambda adapter: adapter.prices(wanted)) == {
         "fal-ai/esrgan": (Decimal("0.00111"), "compute seconds"),
         "fal-ai/topaz/upscale/image": (Decimal("0.01"), "units"),
     }

@@ -46,8 +46,8 @@ class FalStub(Stub):
     async def _initiate(self, request: Request) -> Response:
         if (refused := self.refuses(request)) is not None:
             return refused
-        name = (await request.json())["file_name"]
         self.calls["initiate"] += 1
+        name = f"{self.calls['initiate']}-{(await request.json())['file_name']}"
         return JSONResponse(
             {
                 "upload_url": f"{self.files}/put/{name}?signature=presigned-secret",

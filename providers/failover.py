@@ -1,0 +1,108 @@
+"""The turn from one route to the next, by the taxonomy of failures: a paid call that may have been
+made is never made again elsewhere. Every attempt is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from upscale import logs
+from upscale.errors import AllProvidersExhausted
+from upscale.providers.adapter import Adapter
+from upscale.providers.health import Health
+from upscale.providers.outcome import Failure, Kind, told
+from upscale.providers.routes import Candidate
+from upscale.providers.task import RemoteResult
+
+log = logs.get("providers")
+
+Check = Callable[[RemoteResult, Candidate], Awaitable[str | None]]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A result, and by which route it came."""
+
+    result: RemoteResult
+    candidate: Candidate
+
+
+async def serve(
+    candidates: Sequence[Candidate],
+    adapters: Mapping[str, Adapter],
+    health: Health,
+    attempts: list[dict[str, Any]],
+    check: Check | None = None,
+) -> Served:
+    """The first result of `candidates`, tried in turn; `attempts` is told of each, whatever comes.
+
+    `check` measures a result and says what is wrong with it. Raises UpstreamError, InvalidRequest
+    and AllProvidersExhausted.
+    """
+    for candidate in candidates:
+        adapter = adapters[candidate.route.provider.id]
+        began = adapter.clock.now()
+        attempt = {
+            "provider": candidate.route.provider.id,
+            "endpoint": candidate.route.endpoint,
+            "started": round(adapter.clock.wall(), 3),
+        }
+        attempts.append(attempt)
+        try:
+            result = await adapter.run(candidate.task)
+            if check is not None:
+                await _checked(result, candidate, check)
+        except asyncio.CancelledError:
+            attempt |= {"error": "cancelled", "billed": "maybe"}
+            raise
+        except Failure as failure:
+            attempt |= failure.to_json()
+            _blame(candidate, failure, health)
+            if not failure.elsewhere:
+                raise told(failure, adapter.name, attempts) from None
+            continue
+        finally:
+            attempt["seconds"] = round(adapter.clock.now() - began, 3)
+            attempt["sent_to"] = list(candidate.task.trail.sent_to)
+        health.succeeded(candidate.route)
+        attempt |= {"job": result.job.id, "billed": "yes", "cost_micros": result.cost_micros}
+        return Served(result, candidate)
+    raise AllProvidersExhausted(_exhausted(attempts), attempts=attempts)
+
+
+async def _checked(result: RemoteResult, candidate: Candidate, check: Check) -> None:
+    wrong = await check(result, candidate)
+    if wrong is not None:
+        result.path.unlink(missing_ok=True)
+        raise Failure(
+            Kind.BAD_RESULT,
+            f"the result cannot be used: {wrong}.",
+            job=result.job.id,
+            billed="no" if result.cost_micros == 0 else "yes",
+            cost_micros=result.cost_micros,
+        )
+
+
+def _blame(candidate: Candidate, failure: Failure, health: Health) -> None:
+    health.failed(candidate.route, failure)
+    fields = logs.fields(
+        provider=candidate.route.provider.id,
+        endpoint=candidate.route.endpoint,
+        error=str(failure.kind),
+        reason=failure.message,
+        http_status=failure.http,
+        job=failure.job or None,
+        billed=failure.billed,
+    )
+    if failure.outcome.off:
+        log.error("a route is off until the settings change", extra=fields)
+    else:
+        log.warning("a route failed", extra=fields)
+
+
+def _exhausted(attempts: Sequence[Mapping[str, Any]]) -> str:
+    tried = [f"{a['provider']}: {a['message']}" for a in attempts if "message" in a]
+    return "No provider could serve the request. " + " ".join(tried)

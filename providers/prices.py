@@ -1,0 +1,115 @@
+"""Quotes of remote routes: closed forms of what providers publish, the operator's own prices, and
+prices that were fetched. What nobody publishes has no quote. Asks nobody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from upscale.models.catalogue import RemoteRoute, RoutePrice
+from upscale.models.quote import Component, PriceRule, Quote, make_quote
+from upscale.providers import mapping
+from upscale.providers.task import RemoteTask
+
+_PIXELS = 1_000_000
+
+
+@dataclass(frozen=True)
+class RemoteQuote:
+    """A Quote of a route: `approximate` where the run decides, `read` when the price was read
+    (year and month, or day), `source` where.
+    """
+
+    quote: Quote
+    approximate: bool
+    read: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A price of an endpoint as its provider tells it: USD for a `unit`, read on `day`."""
+
+    usd: Decimal
+    unit: str
+    day: str
+
+
+@dataclass
+class PriceBook:
+    """What is known beyond the catalogue: fetched prices and the operator's, by endpoint; seconds
+    that runs took, of late.
+    """
+
+    fetched: dict[str, Fetched] = field(default_factory=dict)
+    own: dict[str, RoutePrice] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def learn(self, endpoint: str, seconds: float) -> None:
+        """A run took so long: a running mean, for prices by time."""
+        if seconds > 0:
+            known = self.seconds.get(endpoint, seconds)
+            self.seconds[endpoint] = known + (seconds - known) / 4
+
+    def price(self, route: RemoteRoute) -> RoutePrice | None:
+        """The price of a route: the operator's, else the fetched one, else the catalogue's."""
+        own = self.own.get(route.endpoint)
+        if own is not None:
+            return own
+        fetched, known = self.fetched.get(route.endpoint), route.price
+        if fetched is None:
+            return known
+        plain = known if known is not None else RoutePrice(fetched.day, "")
+        by_unit = _by_unit(fetched.unit)
+        if plain.tiers or by_unit is None:
+            return known
+        bare = replace(plain, per_image=None, per_megapixel=None, per_second=None)
+        told = replace(bare, read=fetched.day, source=f"{route.provider.name}'s price list")
+        if by_unit == "image":
+            return replace(told, per_image=fetched.usd)
+        if by_unit == "megapixel":
+            return replace(told, per_megapixel=fetched.usd)
+        return replace(told, per_second=fetched.usd)
+
+    def quote(self, task: RemoteTask) -> RemoteQuote | None:
+        """The Quote of the task's `n` results; None where the price is not known."""
+        price = self.price(task.route)
+        if price is None or mapping.variant(task.route, task.fields) is not None:
+            return None
+        found = self._quote(task, price)
+        if found is None:
+            return None
+        quote, approximate = found
+        return RemoteQuote(quote, approximate, price.read, price.source)
+
+    def _quote(self, task: RemoteTask, price: RoutePrice) -> tuple[Quote, bool] | None:
+        size, n = task.size if task.route.scale.kind != "fixed" else None, task.n
+        if price.tiers:
+            if size is None:
+                return None
+            for tier in price.tiers:
+                if Decimal(size[0] * size[1]) / _PIXELS <= tier.up_to:
+                    return Quote((Component("image", Decimal(n), tier.usd),)), tier.approximate
+            return None
+        if price.per_image is not None:
+            return make_quote(1, 1, n, PriceRule(per_image=price.per_image)), False
+        if price.per_megapixel is not None:
+            if size is None:
+                return None
+            return make_quote(*size, n, PriceRule(per_megapixel=price.per_megapixel)), False
+        if price.per_second is not None and task.route.endpoint in self.seconds:
+            seconds = Decimal(str(round(self.seconds[task.route.endpoint] * n, 3)))
+            return Quote((Component("second", seconds, price.per_second),)), True
+        if price.typical is not None:
+            return Quote((Component("image", Decimal(n), price.typical),)), True
+        return None
+
+
+def _by_unit(unit: str) -> str | None:
+    """Which of our rules a provider's unit is; None for one that we do not know."""
+    words = unit.lower().strip()
+    for known in ("megapixel", "second", "image"):
+        if words in (known, f"{known}s") or (known == "second" and words.endswith("seconds")):
+            return known
+    return None

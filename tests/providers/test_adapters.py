@@ -1,0 +1,382 @@
+"""What holds for every adapter: the exchange, doubt, refusals, results, stopping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.providers.rig import MODELS, STUBS, Rig
+from tests.providers.stubs.base import Stub
+from tests.providers.tools import KEYS
+from upscale.providers.outcome import Kind
+
+QUEUES = ("fal", "replicate", "topaz")
+BLOCKING = ("recraft", "vertex", "lumenfall")
+WITH_FILES = tuple(name for name in STUBS if name != "vertex")
+
+
+@pytest.fixture(params=sorted(STUBS))
+def rig(request: pytest.FixtureRequest, stubs: dict[str, Stub], tmp_path: Path) -> Rig:
+    return Rig(request.param, stubs[request.param], tmp_path)
+
+
+def only(rig: Rig, *providers: str) -> None:
+    if rig.provider not in providers:
+        pytest.skip("another provider's matter")
+
+
+def test_a_picture_goes_and_comes(rig: Rig) -> None:
+    result = rig.run()
+    factor = MODELS[rig.provider][1] or 4
+    assert Image.open(result.path).size == (12 * factor, 8 * factor)
+    assert result.path.stat().st_mode & 0o777 == 0o600
+    assert rig.stub.paid == 1
+    assert rig.notes.states[0] == "sending"
+    assert rig.notes.last.state == "done"
+    assert rig.notes.last.billed == "yes"
+    if result.cost_micros is not None:
+        assert result.cost_micros == round(rig.stub.billed * 1_000_000)
+    assert not rig.stub.leaks
+    assert not rig.stub.wrong_keys
+
+
+def test_what_the_providers_report_is_what_it_cost(rig: Rig) -> None:
+    only(rig, "fal", "topaz", "recraft", "lumenfall")
+    larger = {"size": (60, 40)} if rig.provider == "fal" else {}
+    assert rig.run(**larger).cost_micros == round(rig.stub.billed * 1_000_000) > 0
+
+
+def test_a_lost_reply_is_looked_up(rig: Rig) -> None:
+    only(rig, *QUEUES)
+    for fault in ("cut_reply", "half_reply"):
+        rig.stub.fault, rig.stub.times = fault, 1
+        assert rig.run().job.id == list(rig.stub.jobs)[-1]
+    assert rig.stub.paid == 2
+
+
+def test_a_lost_reply_without_look_up_is_in_doubt(rig: Rig) -> None:
+    only(rig, *BLOCKING)
+    for fault in ("cut_reply", "half_reply"):
+        rig.stub.fault = fault
+        failure = rig.fails()
+        assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.IN_DOUBT, "maybe", False)
+        assert rig.notes.last.state == "sending"
+    assert rig.stub.paid == 2
+
+
+def test_a_dead_host_is_not_reached(rig: Rig) -> None:
+    url, rig.stub.url = rig.stub.url, "http://127.0.0.1:1"
+    try:
+        failure = rig.fails()
+    finally:
+        rig.stub.url = url
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.UNREACHED, "no", True)
+
+
+REFUSALS = {
+    "replicate": {"402": Kind.BALANCE, "403": Kind.KEY, "404": Kind.GONE, "422": Kind.INPUT},
+    "topaz": {
+        "401": Kind.KEY,
+        "402": Kind.BALANCE,
+        "412": Kind.BALANCE,
+        "415": Kind.INPUT,
+        "422": Kind.INPUT,
+        "400": Kind.INPUT,
+    },
+    "recraft": {
+        "401": Kind.KEY,
+        "402": Kind.BALANCE,
+        "credits": Kind.BALANCE,
+        "404": Kind.GONE,
+        "400": Kind.INPUT,
+    },
+    "vertex": {
+        "400": Kind.INPUT,
+        "precondition": Kind.BALANCE,
+        "401": Kind.KEY,
+        "403": Kind.KEY,
+        "404": Kind.GONE,
+    },
+    "lumenfall": {
+        "400": Kind.INPUT,
+        "401": Kind.KEY,
+        "402": Kind.BALANCE,
+        "404": Kind.GONE,
+        "502": Kind.BROKEN,
+    },
+}
+BROKEN = {"replicate": "500", "topaz": "500", "recraft": "500", "vertex": "500"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "fault"), [(p, f) for p, faults in REFUSALS.items() for f in faults]
+)
+def test_a_refusal_is_not_billed(
+    provider: str, fault: str, stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig(provider, stubs[provider], tmp_path)
+    rig.stub.fault = fault
+    failure = rig.fails()
+    kind = REFUSALS[provider][fault]
+    assert (failure.kind, failure.billed) == (kind, "no")
+    assert failure.elsewhere is (kind is not Kind.INPUT)
+    assert failure.outcome.off is (kind in (Kind.KEY, Kind.BALANCE, Kind.GONE))
+    assert rig.stub.calls["create"] == 1
+    assert rig.stub.paid == 0
+    assert rig.notes.states == ["sending", "unsent"]
+    assert KEYS[provider] not in failure.message
+
+
+@pytest.mark.parametrize("provider", sorted(BROKEN))
+def test_a_server_error_is_not_repeated_there(
+    provider: str, stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig(provider, stubs[provider], tmp_path)
+    rig.stub.fault = "500"
+    failure = rig.fails()
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.BROKEN, "no", True)
+    assert rig.stub.calls["create"] == 1
+
+
+def test_a_time_out_in_between_leaves_doubt(stubs: dict[str, Stub], tmp_path: Path) -> None:
+    for provider in ("recraft", "vertex"):
+        rig = Rig(provider, stubs[provider], tmp_path)
+        rig.stub.fault = "504"
+        failure = rig.fails()
+        assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.IN_DOUBT, "maybe", False)
+
+
+def test_what_did_nothing_is_sent_again(rig: Rig) -> None:
+    only(rig, "replicate", "topaz", "recraft", "vertex", "lumenfall")
+    rig.stub.fault, rig.stub.times = "429", 1
+    rig.run()
+    assert rig.stub.calls["create"] == 2
+    assert rig.stub.paid == 1
+
+
+def test_topaz_may_be_too_early(stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("topaz", stubs["topaz"], tmp_path)
+    rig.stub.fault, rig.stub.times = "425", 2
+    rig.run()
+    assert (rig.stub.calls["create"], rig.stub.paid) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "truncated",
+        "oversized",
+        "no_picture",
+        "file_gone",
+        "redirect_foreign",
+        "foreign_link",
+        "private_link",
+        "no_output",
+    ],
+)
+def test_a_bad_result_was_billed(rig: Rig, fault: str) -> None:
+    only(rig, *WITH_FILES)
+    rig.stub.fault = fault
+    failure = rig.fails()
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.BAD_RESULT, "yes", False)
+    assert not list(rig.folder.glob("out-*"))
+    assert (rig.stub.paid, rig.stub.foreign) == (1, 0)
+    assert rig.notes.last.state == "done"
+    assert "presigned" not in failure.message
+
+
+@pytest.mark.parametrize("fault", ["truncated", "file_503", "redirect"])
+def test_downloads_are_tried_again(rig: Rig, fault: str) -> None:
+    only(rig, *WITH_FILES)
+    rig.stub.fault, rig.stub.times = fault, 1
+    rig.run()
+    assert rig.stub.calls["file"] == 2
+
+
+@pytest.mark.parametrize("fault", ["poll_500", "poll_429", "poll_cut"])
+def test_a_poll_that_fails_is_no_failure(rig: Rig, fault: str) -> None:
+    only(rig, *QUEUES)
+    rig.stub.fault, rig.stub.times = fault, 3
+    rig.run()
+    assert rig.stub.paid == 1
+
+
+def test_a_late_job_is_cancelled(rig: Rig) -> None:
+    only(rig, *QUEUES)
+    rig.stub.fault = "stuck"
+    failure = rig.fails(seconds=20.0)
+    assert (failure.kind, failure.elsewhere) == (Kind.TOO_LATE, False)
+    assert rig.stub.calls["cancel"] == 1
+    assert rig.notes.last.state == "cancelled"
+    if rig.provider != "fal":
+        assert (failure.billed, failure.cost_micros) == ("no", 0)
+
+
+def test_a_caller_that_leaves_has_the_job_cancelled(rig: Rig) -> None:
+    only(rig, *QUEUES)
+    rig.stub.polls = 1 << 30
+    rig.leave()
+    assert rig.stub.calls["cancel"] == 1
+    assert rig.notes.last.state == "cancelled"
+    assert rig.stub.paid == 1
+
+
+def test_a_crash_is_resolved_from_what_was_noted(rig: Rig) -> None:
+    only(rig, *QUEUES)
+    rig.run()
+    for job in rig.notes.jobs[:2]:
+        found = rig.ask(lambda adapter, job=job: adapter.resume(rig.task(), job))
+        assert found.job.id == next(iter(rig.stub.jobs))
+    assert rig.stub.paid == 1
+
+
+def test_replicate_names_versions(stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    rig.run(model="real-esrgan", factor=4, fields={"face_enhance": "true"})
+    job = rig.stub.jobs["pred0001"]
+    assert job.sent["version"] == "ab" * 32
+    assert job.sent["input"] == {
+        "image": job.sent["input"]["image"],
+        "scale": 4,
+        "face_enhance": True,
+    }
+    rig.run(model="topaz-image-upscale", factor=6)
+    assert rig.stub.jobs["pred0002"].sent["input"]["upscale_factor"] == "6x"
+    assert rig.stub.calls["delete"] == 2
+    rig.stub.fault = "no_version"
+    assert rig.fails().kind is Kind.GONE
+
+
+@pytest.mark.parametrize("fault", ["list_output", "with_key"])
+def test_replicate_has_outputs_of_several_kinds(
+    fault: str, stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    rig.stub.fault = fault
+    rig.run()
+    assert not rig.stub.leaks
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "billed"),
+    [
+        ("failed", Kind.RUN_FAILED, "maybe"),
+        ("nsfw", Kind.POLICY, "maybe"),
+        ("aborted", Kind.RUN_FAILED, "no"),
+    ],
+)
+def test_replicate_runs_that_fail(
+    fault: str, kind: Kind, billed: str, stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    rig.stub.fault = fault
+    failure = rig.fails()
+    assert (failure.kind, failure.billed) == (kind, billed)
+    assert failure.elsewhere is (billed == "no")
+
+
+def test_topaz_gets_a_form(stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("topaz", stubs["topaz"], tmp_path)
+    rig.run(
+        factor="1.5",
+        size=(35, 21),
+        fields={"face_enhancement": "true", "subject_detection": "All", "sharpen": "0.4"},
+    )
+    assert rig.stub.jobs["proc-0001"].sent == {
+        "model": "Standard V2",
+        "output_format": "png",
+        "output_width": "53",
+        "output_height": "32",
+        "face_enhancement": "true",
+        "face_enhancement_strength": "0.8",
+        "face_enhancement_creativity": "0.0",
+        "subject_detection": "all",
+        "sharpen": "0.4",
+        "filename": "req_test0001.png",
+        "content_type": "image/png",
+    }
+    assert rig.stub.calls["forget"] == 1
+    assert any(fraction for fraction, _ in rig.notes.progress)
+    rig.run(fields={"enhance_model": "Wonder"})
+    assert rig.stub.jobs["proc-0002"].endpoint == "/enhance-gen/async"
+
+
+def test_topaz_estimates_for_nothing(stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("topaz", stubs["topaz"], tmp_path)
+    assert rig.ask(lambda adapter: adapter.estimate(rig.task())) == 100_000
+    assert rig.stub.paid == 0
+    assert rig.ask(lambda a: a.estimate(rig.task()), topaz_price_per_credit=None) is None
+
+
+@pytest.mark.parametrize("fault", ["failed", "failed_billed"])
+def test_topaz_runs_that_fail(fault: str, stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("topaz", stubs["topaz"], tmp_path)
+    rig.stub.fault = fault
+    failure = rig.fails()
+    assert failure.kind is Kind.RUN_FAILED
+    assert failure.billed == ("no" if fault == "failed" else "maybe")
+
+
+def test_topaz_is_not_always_ready(stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("topaz", stubs["topaz"], tmp_path)
+    rig.stub.fault, rig.stub.times = "not_ready", 2
+    rig.run()
+    rig.stub.fault, rig.stub.times = "500_with_id", 1
+    rig.run()
+    assert rig.stub.paid == 2
+    rig.stub.fault = "bare_list"
+    for job in rig.notes.jobs[:1]:
+        assert rig.ask(lambda a, job=job: a.find(job)).id in rig.stub.jobs
+
+
+@pytest.mark.parametrize("fault", ["empty", "filtered"])
+def test_vertex_filters_by_policy(fault: str, stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("vertex", stubs["vertex"], tmp_path)
+    rig.stub.fault = fault
+    failure = rig.fails()
+    assert (failure.kind, failure.elsewhere) == (Kind.POLICY, False)
+
+
+def test_vertex_is_asked_as_documented(stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("vertex", stubs["vertex"], tmp_path)
+    rig.run(factor=4)
+    job = rig.stub.jobs["job-0001"]
+    assert job.endpoint == "imagen-4.0-upscale-preview"
+    assert job.sent == {
+        "mode": "upscale",
+        "sampleCount": 1,
+        "upscaleConfig": {"upscaleFactor": "x4"},
+        "outputOptions": {"mimeType": "image/png"},
+        "includeRaiReason": True,
+        "addWatermark": False,
+    }
+    rig.stub.fault = "no_picture"
+    assert rig.fails().kind is Kind.BAD_RESULT
+
+
+def test_recraft_and_the_gateway_get_forms(stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("recraft", stubs["recraft"], tmp_path)
+    rig.run(model="recraft-creative-upscale", factor=None, fields={"seed": 4})
+    sent = rig.stub.jobs["job-0001"].sent
+    assert sent == {
+        "response_format": "url",
+        "image_format": "png",
+        "filename": "req_test0001.png",
+    }
+    rig = Rig("lumenfall", stubs["lumenfall"], tmp_path)
+    rig.stub.fault = "b64"
+    result = rig.run(fields={"checkpoint": "v2"})
+    assert result.cost_micros == 50_000
+    assert rig.stub.jobs["job-0001"].sent == {
+        "model": "aura-sr",
+        "scale_factor": "4",
+        "response_format": "url",
+        "output_format": "png",
+        "checkpoint": "v2",
+        "filename": "req_test0001.png",
+    }
+    assert rig.ask(lambda adapter: adapter.estimate(rig.task())) == 50_000
+    rig.stub.fault = "policy"
+    assert rig.fails().kind is Kind.POLICY
