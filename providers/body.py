@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,25 @@ def _quoted(name: str) -> str:
 
 def _text(value: object) -> str:
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+class Relayed:
+    """A body that somebody else is still sending. `complete`: its last piece was handed over."""
+
+    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
+        self._pieces_in = pieces
+        self.complete = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces, one behind, so that the last one is known for what it is."""
+        held = b""
+        async for piece in self._pieces_in:
+            if held:
+                yield held
+            held = piece
+        self.complete = True
+        if held:
+            yield held
 
 
 class Sending:

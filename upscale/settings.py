@@ -347,6 +347,15 @@ class Settings(BaseSettings):
         description="Hosts, comma-separated, from which results of remote providers may be "
         "downloaded besides those that they document; `*.example.com` takes all below.",
     )
+    passthrough_base_url: str = Field(
+        "",
+        description="Base URL of an OpenAI-compatible server of the house, as http://host:8001/v1, "
+        "to which image requests for models that nobody here knows are forwarded; empty: to the "
+        "hosted gateway, where its key is given.",
+    )
+    passthrough_key: SecretStr = _key(
+        "UPSCALE_PASSTHROUGH_KEY", "Key of that server; empty: none is sent."
+    )
     provider_seconds: float = Field(
         600.0, gt=0, description="Time for a job at a remote provider, in seconds."
     )
