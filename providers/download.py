@@ -13,15 +13,12 @@ from typing import BinaryIO
 
 import httpx
 
-from upscale.providers.addresses import is_public
 from upscale.providers.outcome import Failure, Kind
-from upscale.providers.site import Site, host_of, plain_url
+from upscale.providers.site import host_of, plain_url
 from upscale.providers.transport import CONNECT_SECONDS, PASSING, STALL_SECONDS, Transport
 
 _MAX_REDIRECTS = 3
-_MAX_ADDRESSES = 3
 _TRIES = 3
-_PORTS = {"http": 80, "https": 443}
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
 _BRANDS = (b"ftypavif", b"ftypavis", b"ftypmif1")
 
@@ -161,17 +158,12 @@ def write_new(path: Path, content: bytes) -> None:
 
 async def _addresses(transport: Transport, url: httpx.URL) -> list[str]:
     """Addresses that may be connected to, checked."""
-    site: Site = transport.site
-    host = host_of(url)
     try:
-        found = await transport.resolver(host, url.port or _PORTS[url.scheme])
+        return await transport.addresses(url)
+    except PermissionError:
+        raise _bad("the host of its link has a private or reserved address") from None
     except OSError as fault:
         raise _Passing("the host of its link cannot be resolved") from fault
-    if not found:
-        raise _Passing("the host of its link cannot be resolved")
-    if not site.is_ours(host) and not all(is_public(address) for address in found):
-        raise _bad("the host of its link has a private or reserved address")
-    return list(found[:_MAX_ADDRESSES])
 
 
 async def _connect(

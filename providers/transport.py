@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from upscale import __version__
-from upscale.providers.addresses import resolve
+from upscale.providers.addresses import is_public, resolve
 from upscale.providers.body import Body, Sending
 from upscale.providers.clock import Clock
 from upscale.providers.outcome import Failure, Kind
@@ -26,6 +26,8 @@ from upscale.providers.site import Site, host_of, plain_url
 CONNECT_SECONDS = 5.0
 STALL_SECONDS = 30.0
 _REPLY_BYTES = 4 << 20
+_MAX_ADDRESSES = 3
+_PORTS = {"http": 80, "https": 443}
 _BACK_OFF, _LONGEST_WAIT = 0.5, 8.0
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which a free call is worth repeating."""
@@ -157,7 +159,7 @@ class Transport:
         if key:
             self._check(url)
         else:
-            self._check_file(url)
+            await self._check_file(url)
         auth = self.site.auth if key else {}
         reply: Reply | None = None
         why = ""
@@ -224,9 +226,27 @@ class Transport:
         if barred is not None:
             raise Failure(Kind.BARRED, f"not asked: {barred}.")
 
-    def _check_file(self, url: str) -> None:
+    async def addresses(self, url: httpx.URL) -> list[str]:
+        """Addresses of a URL's host that may be connected to. Raises OSError where there are none,
+        PermissionError where one of them is private.
+        """
+        host = host_of(url)
+        found = await self.resolver(host, url.port or _PORTS[url.scheme])
+        if not found:
+            raise OSError(f"{host[:100]} has no address")
+        if not self.site.is_ours(host) and not all(is_public(address) for address in found):
+            raise PermissionError(f"{host[:100]} has a private or reserved address")
+        return list(found[:_MAX_ADDRESSES])
+
+    async def _check_file(self, url: str) -> None:
         parsed = plain_url(url)
         barred = "it is no URL" if parsed is None else self.site.bars_file(parsed)
+        if barred is None and parsed is not None:
+            try:
+                await self.addresses(parsed)
+            except OSError as fault:
+                private = isinstance(fault, PermissionError)
+                barred = "its address is private or reserved" if private else "it has no address"
         if barred is not None:
             raise Failure(Kind.BARRED, f"the URL that it gave for files is not used: {barred}.")
 

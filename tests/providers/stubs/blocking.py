@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -30,9 +31,11 @@ class Blocking(Stub):
             return JSONResponse(body, status)
         return None
 
-    def late(self, request: Request, body: object) -> Response:
+    async def late(self, request: Request, body: object) -> Response:
         """A reply, or what a fault makes of it."""
         self.polled.set()
+        if self.now("slow_reply"):
+            await asyncio.sleep(1.0)
         if self.now("cut_reply"):
             cut(request)
             return Gone()
@@ -91,7 +94,7 @@ class RecraftStub(Blocking):
         image = {"image_id": job.id, "url": self.link(f"{job.id}.png")}
         if self.fault == "no_output":
             image = {"image_id": job.id}
-        return self.late(request, {"created": 1, "credits": int(units), "image": image})
+        return await self.late(request, {"created": 1, "credits": int(units), "image": image})
 
 
 class VertexStub(Blocking):
@@ -126,16 +129,16 @@ class VertexStub(Blocking):
         factor = sent["parameters"]["upscaleConfig"]["upscaleFactor"].strip("x")
         job = self.make(request.path_params["model"], sent["parameters"], content, factor)
         if self.fault == "empty":
-            return self.late(request, {"predictions": []})
+            return await self.late(request, {"predictions": []})
         if self.fault == "filtered":
             reason = "filtered. Support codes: 56562880"
-            return self.late(request, {"predictions": [{"raiFilteredReason": reason}]})
+            return await self.late(request, {"predictions": [{"raiFilteredReason": reason}]})
         self.bill(job, Decimal(1), self.price)
         encoded = base64.b64encode(job.result).decode()
         if self.fault == "no_picture":
             encoded = base64.b64encode(b"hello").decode()
         prediction = {"mimeType": "image/png", "bytesBase64Encoded": encoded}
-        return self.late(request, {"predictions": [prediction]})
+        return await self.late(request, {"predictions": [prediction]})
 
 
 class GatewayStub(Blocking):
@@ -181,7 +184,7 @@ class GatewayStub(Blocking):
         if self.fault == "no_output":
             entry = {}
         metadata = {"model": sent["model"], "provider": "fal", "cost": 0.05, "cost_currency": "USD"}
-        return self.late(request, {"created": 1, "data": [entry], "metadata": metadata})
+        return await self.late(request, {"created": 1, "data": [entry], "metadata": metadata})
 
     async def _other(self, request: Request) -> Response:
         raw = await request.body()
@@ -198,7 +201,7 @@ class GatewayStub(Blocking):
             },
         )
         body = {"created": 1, "data": [{"url": "https://media.lumenfall.ai/a.png"}], "x": len(raw)}
-        response = self.late(request, body)
+        response = await self.late(request, body)
         response.headers["x-lumenfall-provider"] = "gemini"
         response.headers["set-cookie"] = "a=b"
         return response

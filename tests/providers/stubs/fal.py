@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -81,6 +82,8 @@ class FalStub(Stub):
             headers = {"Retry-After": self.wait} if status == 429 else {}
             return JSONResponse(body, status, headers)
         job = self._make(endpoint, sent)
+        if self.now("slow_reply"):
+            await asyncio.sleep(1.0)
         if self.now("cut_reply"):
             cut(request)
             return Gone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import Any
 
@@ -92,6 +93,8 @@ class ReplicateStub(Stub):
                 media_type="application/problem+json",
             )
         job = self._make(endpoint, sent)
+        if self.now("slow_reply"):
+            await asyncio.sleep(1.0)
         if self.now("cut_reply"):
             cut(request)
             return Gone()

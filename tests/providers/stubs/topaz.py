@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -70,6 +71,8 @@ class TopazStub(Stub):
         job.result = self.picture(job.size)
         job.extra = {"status": "Pending", "credits": credits_for(job.size)}
         self.jobs[job.id] = job
+        if self.now("slow_reply"):
+            await asyncio.sleep(1.0)
         eta = int(time.time()) + 9
         body = {"process_id": job.id, "source_id": "s", "eta": eta}
         if self.now("cut_reply"):
