@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, ClassVar
 
 from upscale import logs
+from upscale.errors import OutputFault
 from upscale.models.quote import MICROS
 from upscale.providers import mapping
 from upscale.providers.body import Body
@@ -103,6 +104,8 @@ class Adapter(ABC):
         """The paid call: noted, sent once, and again only where the provider did nothing. A reply
         that refuses becomes the Failure that it is.
         """
+        if self.clock.now() >= task.deadline:
+            raise Failure(Kind.TOO_LATE, "there was no time left to ask.", billed="no")
         await task.note(job)
         for attempt in range(self.sends):
             try:
@@ -279,6 +282,9 @@ class QueueAdapter(Adapter):
         except asyncio.CancelledError:
             await _quietly(self._stop(task, job))
             raise
+        except OutputFault:
+            await task.note(job.now("done", billed="yes"))
+            raise
         except Failure as failure:
             failure.job = failure.job or job.id
             if failure.kind is Kind.TOO_LATE:
@@ -335,7 +341,9 @@ class QueueAdapter(Adapter):
             unclear = failure.kind is Kind.IN_DOUBT or failure.http in (500, 502, 504)
             if not (unclear and noted):
                 raise
-            found = await self._look(task, noted[0])
+            # A 500 is the provider's own word; what stands in between knows less.
+            pauses = _LOOK_UPS[:1] if failure.http == 500 else _LOOK_UPS
+            found = await self._look(task, noted[0], pauses)
             if found is None:
                 raise
             await task.note(found)
@@ -351,9 +359,11 @@ class QueueAdapter(Adapter):
         await task.note(job)
         return job
 
-    async def _look(self, task: RemoteTask, job: RemoteJob) -> RemoteJob | None:
+    async def _look(
+        self, task: RemoteTask, job: RemoteJob, pauses: Sequence[float] = _LOOK_UPS
+    ) -> RemoteJob | None:
         """Whether the job exists, asked a few times: it may not be listed at once."""
-        for pause in _LOOK_UPS:
+        for pause in pauses:
             if self.clock.now() + pause > task.deadline:
                 break
             await self.clock.sleep(pause)

@@ -5,20 +5,23 @@ after resolution, without the key, with a cap on bytes; broken downloads are tri
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import httpx
 
+from upscale.errors import OutputFault
 from upscale.providers.outcome import Failure, Kind
 from upscale.providers.site import host_of, plain_url
 from upscale.providers.transport import CONNECT_SECONDS, PASSING, STALL_SECONDS, Transport
 
 _MAX_REDIRECTS = 3
 _TRIES = 3
+_SECONDS = 900.0
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
 _BRANDS = (b"ftypavif", b"ftypavis", b"ftypmif1")
 
@@ -46,15 +49,18 @@ async def download(
 ) -> Downloaded:
     """Fetch `url` into the new file `target`, readable by this user alone.
 
-    `with_key`: where an API host asks for the key, it gets it. Raises Failure (BAD_RESULT); the
-    file is gone then.
+    `with_key`: where an API host asks for the key, it gets it. Raises Failure (BAD_RESULT) and
+    OutputFault; the file is gone then.
     """
     why = ""
     for attempt in range(_TRIES):
         if attempt:
             await transport.clock.sleep(transport.clock.spread(0.5 * 2 ** (attempt - 1)))
         try:
-            return await _follow(transport, url, target, max_bytes, with_key)
+            async with asyncio.timeout(_SECONDS):
+                return await _follow(transport, url, target, max_bytes, with_key)
+        except TimeoutError:
+            why = f"its download took longer than {_SECONDS:g} seconds"
         except _Passing as fault:
             why = str(fault)
         except BaseException:
@@ -125,7 +131,7 @@ async def _receive(response: httpx.Response, target: Path, max_bytes: int) -> in
     length, got = response.headers.get("content-length", ""), 0
     if length.isdecimal() and int(length) > max_bytes:
         raise _bad(f"it is {int(length):,} bytes; at most {max_bytes:,} were expected")
-    with _new_file(target) as file:
+    with _storing(), _new_file(target) as file:
         async for piece in response.aiter_raw(1 << 18):
             got += len(piece)
             if got > max_bytes:
@@ -151,9 +157,18 @@ def _new_file(path: Path) -> BinaryIO:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a new file that this user alone can read."""
-    with _new_file(path) as file:
+    """Write a new file that this user alone can read. Raises OutputFault."""
+    with _storing(), _new_file(path) as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        reason = fault.strerror or "the disk fails"
+        raise OutputFault(f"The result cannot be stored: {reason}.") from fault
 
 
 async def _addresses(transport: Transport, url: httpx.URL) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from upscale import logs
-from upscale.errors import AllProvidersExhausted
+from upscale.errors import AllProvidersExhausted, UpscaleError
 from upscale.providers.adapter import Adapter
 from upscale.providers.health import Health
 from upscale.providers.outcome import Failure, Kind, told
@@ -64,6 +64,9 @@ async def serve(
             if not failure.elsewhere:
                 raise told(failure, adapter.name, attempts) from None
             continue
+        except UpscaleError as error:  # ours, as a full disk
+            attempt |= {"error": error.code, "message": error.message, "billed": "maybe"}
+            raise
         finally:
             attempt["seconds"] = round(adapter.clock.now() - began, 3)
             attempt["sent_to"] = list(candidate.task.trail.sent_to)

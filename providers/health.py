@@ -30,7 +30,7 @@ class Health:
         if failure.outcome.off:
             # A key is the whole provider's; a model that is gone is one endpoint.
             endpoint = route.endpoint if failure.kind is Kind.GONE else ""
-            self._off[route.provider.id, endpoint] = failure.message
+            self._off[route.provider.id, endpoint] = failure.shown
             return
         if failure.outcome.blame:
             record = self._records.setdefault(_name(route), _Record())

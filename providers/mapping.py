@@ -82,8 +82,8 @@ def bars(task: RemoteTask) -> str | None:
 
 
 def _bars_result(task: RemoteTask) -> str | None:
-    limits, size = task.route.limits, task.size
-    if size is None or task.route.scale.kind == "fixed":
+    limits, size = task.route.limits, task.expected
+    if size is None:
         return None
     found = variant(task.route, task.fields)
     most = found.output_pixels if found is not None and found.output_pixels else None

@@ -68,8 +68,17 @@ OUTCOMES: Mapping[Kind, Outcome] = MappingProxyType(
 )
 
 
+_OURS: Mapping[Kind, str] = MappingProxyType(
+    {
+        Kind.KEY: "it refused the server's key.",
+        Kind.BALANCE: "the server's account there cannot pay.",
+        Kind.GONE: "it does not have the model any more.",
+    }
+)
+
+
 class Failure(Exception):
-    """A route failed. `message` is for the caller: without secrets, at most a sentence or two.
+    """A route failed. `message` is for people: without secrets, a sentence or two.
 
     `billed` and `cost_micros` (millionths of a dollar) are what is known; `retry_after` is in
     seconds, where the provider says; `job` is the provider's id.
@@ -98,6 +107,11 @@ class Failure(Exception):
         return OUTCOMES[self.kind]
 
     @property
+    def shown(self) -> str:
+        """The message for callers: what is between the operator and the provider is not theirs."""
+        return _OURS.get(self.kind, self.message)
+
+    @property
     def elsewhere(self) -> bool:
         """Whether another route may be tried."""
         rule = self.outcome.elsewhere
@@ -107,7 +121,7 @@ class Failure(Exception):
         """For the receipt and the record."""
         facts = {
             "error": str(self.kind),
-            "message": self.message,
+            "message": self.shown,
             "http_status": self.http,
             "job": self.job or None,
             "billed": self.billed,
@@ -118,7 +132,7 @@ class Failure(Exception):
 
 def told(failure: Failure, name: str, attempts: Sequence[dict[str, Any]] = ()) -> UpscaleError:
     """The error for the caller, of a failure at the provider `name` that ends the request."""
-    text = f"{name}: {failure.message}"
+    text = f"{name}: {failure.shown}"
     if failure.kind is Kind.INPUT:
         return InvalidRequest(text)
     if failure.billed != "no" and failure.outcome.status >= 500:

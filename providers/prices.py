@@ -84,7 +84,7 @@ class PriceBook:
         return RemoteQuote(quote, approximate, price.read, price.source)
 
     def _quote(self, task: RemoteTask, price: RoutePrice) -> tuple[Quote, bool] | None:
-        size, n = task.size if task.route.scale.kind != "fixed" else None, task.n
+        size, n = task.expected, task.n
         if price.tiers:
             if size is None:
                 return None

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from upscale.providers.site import Site
+from upscale.providers.site import Site, plain_url
 from upscale.settings import Settings, host_names
 
 _FAL_FILES = ("fal.media", "*.fal.media", "storage.googleapis.com/falserverless/")
@@ -128,6 +128,8 @@ def unusable(provider: str, settings: Settings) -> str | None:
     if provider not in _PLACES:
         return "this version has no adapter for it"
     base = base_of(provider, settings)
+    if base and plain_url(base) is None:
+        return "its base URL is no http or https URL"
     if settings.local_only:
         host = (urlsplit(base).hostname or "").lower() if base else ""
         if host not in host_names(settings.local_hosts):

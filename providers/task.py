@@ -104,6 +104,11 @@ class RemoteTask:
         return enlarged(self.width, self.height, self.factor)
 
     @property
+    def expected(self) -> tuple[int, int] | None:
+        """The size that its route promises; None where the model decides."""
+        return None if self.route.scale.kind == "fixed" else self.size
+
+    @property
     def name(self) -> str:
         """A file name that no other paid call has."""
         kind = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
@@ -140,6 +145,13 @@ def enlarged(width: int, height: int, factor: Decimal | None) -> tuple[int, int]
     half = Decimal("0.5")
     w, h = (int((side * factor + half).to_integral_value(ROUND_FLOOR)) for side in (width, height))
     return w, h
+
+
+def misses(size: tuple[int, int], expected: tuple[int, int] | None) -> str | None:
+    """What is wrong with the size of a result: a pixel more or less per side is nothing."""
+    if expected is None or all(abs(a - b) <= 1 for a, b in zip(size, expected, strict=True)):
+        return None
+    return f"its size is {size[0]}x{size[1]}, not {expected[0]}x{expected[1]}"
 
 
 def byte_cap(width: int, height: int) -> int:

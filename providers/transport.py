@@ -26,6 +26,7 @@ from upscale.providers.site import Site, host_of, plain_url
 CONNECT_SECONDS = 5.0
 STALL_SECONDS = 30.0
 _REPLY_BYTES = 4 << 20
+_READ_SECONDS = 300.0  # for a body that trickles
 _MAX_ADDRESSES = 3
 _PORTS = {"http": 80, "https": 443}
 _BACK_OFF, _LONGEST_WAIT = 0.5, 8.0
@@ -255,11 +256,12 @@ async def _read(response: httpx.Response, max_bytes: int) -> Reply:
     content = bytearray()
     cut = False
     try:
-        async for piece in response.aiter_bytes():
-            content += piece
-            if len(content) > max_bytes:
-                cut = True
-                break
+        async with asyncio.timeout(_READ_SECONDS):
+            async for piece in response.aiter_bytes():
+                content += piece
+                if len(content) > max_bytes:
+                    cut = True
+                    break
     except (httpx.HTTPError, OSError):
         cut = True
     return Reply(response.status_code, response.headers, bytes(content), cut)

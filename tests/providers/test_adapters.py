@@ -10,7 +10,9 @@ from PIL import Image
 from tests.providers.rig import MODELS, STUBS, Rig
 from tests.providers.stubs.base import Stub
 from tests.providers.tools import KEYS
+from upscale.errors import OutputFault
 from upscale.providers.outcome import Kind
+from upscale.providers.task import misses
 
 QUEUES = ("fal", "replicate", "topaz")
 BLOCKING = ("recraft", "vertex", "lumenfall")
@@ -380,3 +382,24 @@ def test_recraft_and_the_gateway_get_forms(stubs: dict[str, Stub], tmp_path: Pat
     assert rig.ask(lambda adapter: adapter.estimate(rig.task())) == 50_000
     rig.stub.fault = "policy"
     assert rig.fails().kind is Kind.POLICY
+
+
+def test_nothing_is_asked_when_the_time_is_up(rig: Rig) -> None:
+    failure = rig.fails(seconds=-1.0)
+    assert (failure.kind, failure.billed) == (Kind.TOO_LATE, "no")
+    assert rig.stub.paid == 0
+    assert not rig.notes.jobs
+
+
+def test_a_result_that_cannot_be_stored_was_billed(rig: Rig, tmp_path: Path) -> None:
+    with pytest.raises(OutputFault):
+        rig.run(target=tmp_path / "no" / "such" / "folder.png")
+    assert rig.stub.paid == 1
+    if rig.provider in QUEUES:
+        assert (rig.notes.last.state, rig.notes.last.billed) == ("done", "yes")
+
+
+def test_sizes_may_be_a_pixel_off() -> None:
+    assert misses((53, 31), (53, 32)) is None
+    assert misses((53, 30), (53, 32)) == "its size is 53x30, not 53x32"
+    assert misses((7, 7), None) is None

@@ -107,7 +107,7 @@ def _judge(stubs: dict[str, Stub], notes: Notes, attempts: list[Any], error: Any
     times=st.sampled_from([1, 2, 1 << 30]),
     polls=st.integers(0, 3),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=40, deadline=None, suppress_health_check=QUIET)
 def test_nothing_is_paid_twice(
     model: str,
     faults: dict[str, str],
@@ -127,7 +127,7 @@ def test_nothing_is_paid_twice(
     fault=st.sampled_from(FAULTS),
     moment=st.floats(0.0, 0.12),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=30, deadline=None, suppress_health_check=QUIET)
 def test_a_caller_may_leave_at_any_moment(
     model: str, fault: str, moment: float, stubs: dict[str, Stub], tmp_path: Path
 ) -> None:

@@ -107,6 +107,14 @@ def test_a_provider_can_be_forced(house: House) -> None:
     assert house.stubs["fal"].paid == 0
 
 
+def test_the_operators_account_is_no_matter_of_the_callers(house: House) -> None:
+    house.stubs["fal"].fault = "locked"
+    with pytest.raises(AllProvidersExhausted, match="account there cannot pay") as caught:
+        house.serve("aura-sr", factor=4, forced="fal")
+    assert "locked" not in caught.value.message.lower()
+    assert "locked" not in repr(caught.value.attempts).lower()
+
+
 @pytest.mark.parametrize("fault", ["429", "503", "500", "403", "locked", "404", "completed_error"])
 def test_the_next_route_takes_over_where_nothing_was_billed(house: House, fault: str) -> None:
     house.stubs["fal"].fault = fault
@@ -255,7 +263,7 @@ def test_health_remembers_what_failed() -> None:
     health.succeeded(route)
     assert health.cooling(route) == 0
     health.failed(route, Failure(Kind.GONE, "no such model"))
-    assert health.off(route) == "no such model"
+    assert health.off(route) == "it does not have the model any more."
     assert health.off(route_of("seedvr-image-upscale", "fal")) is None
     health.clear()
     assert health.off(route) is None
