@@ -17,6 +17,7 @@ from upscale.providers.adapter import QueueAdapter, Seen
 from upscale.providers.body import file_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
+from upscale.providers.site import bare
 from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
 from upscale.providers.transport import STALL_SECONDS, Reply
 
@@ -50,7 +51,7 @@ class Fal(QueueAdapter):
     async def submit(self, task: RemoteTask) -> tuple[RemoteJob, Reply]:
         """Upload the picture, then create the request."""
         uploaded = await self._upload(task)
-        job = self.job_of(task, mark=uploaded)
+        job = self.job_of(task, mark=bare(uploaded))
         rest = max(1, math.ceil(task.deadline - self.clock.now()))
         reply = await self.create(
             task,
@@ -174,7 +175,7 @@ class Fal(QueueAdapter):
         for item in (i for rows in reply.json().values() if isinstance(rows, list) for i in rows):
             sent = item.get("json_input") if isinstance(item, dict) else None
             identity = item.get("request_id") if isinstance(item, dict) else None
-            if isinstance(sent, dict) and sent.get("image_url") == job.mark and identity:
+            if isinstance(sent, dict) and bare(sent.get("image_url")) == job.mark and identity:
                 urls = self._urls(job.endpoint, str(identity))
                 return job.now("running", id=str(identity), urls=urls)
         return None

@@ -18,6 +18,7 @@ from upscale.providers.adapter import QueueAdapter, Seen
 from upscale.providers.body import form_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
+from upscale.providers.site import bare
 from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
 from upscale.providers.transport import STALL_SECONDS, Reply
 
@@ -46,7 +47,7 @@ class Replicate(QueueAdapter):
         endpoint = mapping.endpoint(task)
         version = await self._version(task, endpoint)
         file, identity = await self._upload(task)
-        job = self.job_of(task, mark=file).now("sending", urls={"file": identity})
+        job = self.job_of(task, mark=bare(file)).now("sending", urls={"file": identity})
         wanted: dict[str, Any] = {"input": {"image": file, **mapping.inputs(task)}}
         path = f"/v1/models/{endpoint}/predictions"
         if version:
@@ -145,7 +146,11 @@ class Replicate(QueueAdapter):
             rows: Any = data.get("results")
             for item in rows if isinstance(rows, list) else ():
                 sent = item.get("input") if isinstance(item, dict) else None
-                if isinstance(sent, dict) and sent.get("image") == job.mark and item.get("id"):
+                if (
+                    isinstance(sent, dict)
+                    and bare(sent.get("image")) == job.mark
+                    and item.get("id")
+                ):
                     return job.now("running", id=str(item["id"]))
             url = self.site.api_url(data.get("next"))
         return None

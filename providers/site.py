@@ -113,6 +113,11 @@ def plain_url(text: object) -> httpx.URL | None:
     return url if good and (port is None or 0 < port < 65536) else None
 
 
+def bare(url: object) -> str:
+    """A URL without its query, which may hold a signature."""
+    return str(url).split("?", 1)[0]
+
+
 def host_of(url: httpx.URL) -> str:
     """Its host, in lower case and without brackets."""
     return url.raw_host.decode("ascii").lower().strip("[]")

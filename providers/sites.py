@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -137,5 +138,14 @@ def unusable(provider: str, settings: Settings) -> str | None:
     if provider == "vertex":
         if not settings.vertex_project or not settings.vertex_region:
             return "UPSCALE_VERTEX_PROJECT and UPSCALE_VERTEX_REGION are not set"
+        if not key_of(provider, settings) and not _has_google():
+            return "Google's library is not installed (pip install 'upscale[vertex]')"
         return None
     return None if key_of(provider, settings) else "it has no key"
+
+
+def _has_google() -> bool:
+    try:
+        return find_spec("google.auth") is not None
+    except ModuleNotFoundError:
+        return False

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -84,7 +85,6 @@ class Transport:
     def __init__(self, site: Site, *, clock: Clock | None = None, resolver: Any = resolve) -> None:
         self.site, self.clock, self.resolver = site, clock or Clock(), resolver
         self._client: httpx.AsyncClient | None = None
-        self._tls: ssl.SSLContext | None = None
         # It would write URLs with the signatures in them.
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -215,9 +215,7 @@ class Transport:
 
     async def tls(self) -> ssl.SSLContext:
         """The certificates that are believed."""
-        if self._tls is None:
-            self._tls = await asyncio.to_thread(httpx.create_ssl_context)
-        return self._tls
+        return await asyncio.to_thread(_tls)
 
     def _check(self, url: str) -> None:
         parsed = plain_url(url)
@@ -265,6 +263,11 @@ async def _read(response: httpx.Response, max_bytes: int) -> Reply:
     except (httpx.HTTPError, OSError):
         cut = True
     return Reply(response.status_code, response.headers, bytes(content), cut)
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _headers() -> dict[str, str]:

@@ -25,6 +25,7 @@ from upscale.providers.health import Health
 from upscale.providers.outcome import Failure, Kind
 from upscale.providers.registry import Providers
 from upscale.providers.routes import nearest, none_left
+from upscale.providers.sites import unusable
 from upscale.settings import Settings
 
 
@@ -276,3 +277,15 @@ def test_the_settings_show_no_key() -> None:
     transport = providers.adapters["fal"].transport
     assert "sesame" not in repr(transport.site) + repr(vars(providers)) + repr(vars(transport))
     assert time.time() > 0
+
+
+def test_vertex_is_off_until_it_is_configured() -> None:
+    for given, reason in [
+        ({}, "UPSCALE_VERTEX_PROJECT"),
+        ({"vertex_project": "p"}, "UPSCALE_VERTEX_REGION"),
+        ({"vertex_base_url": "ftp://x", "vertex_project": "p"}, "base URL"),
+    ]:
+        assert reason in (unusable("vertex", Settings(**given)) or "")  # type: ignore[arg-type]
+    whole = {"vertex_project": "p", "vertex_region": "r", "vertex_key": "token"}
+    assert unusable("vertex", Settings(**whole)) is None  # type: ignore[arg-type]
+    assert unusable("clarity", Settings()) == "this version has no adapter for it"
