@@ -84,7 +84,7 @@ async def _checked(result: RemoteResult, candidate: Candidate, check: Check) -> 
             Kind.BAD_RESULT,
             f"the result cannot be used: {wrong}.",
             job=result.job.id,
-            billed="no" if result.cost_micros == 0 else "yes",
+            billed="no" if result.units == 0 else "yes",
             cost_micros=result.cost_micros,
         )
 

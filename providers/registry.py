@@ -5,6 +5,7 @@ server holds and asks.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from upscale import logs
@@ -22,7 +23,7 @@ from upscale.providers.recraft import Recraft
 from upscale.providers.replicate import Replicate
 from upscale.providers.routes import Candidate, Survey, survey
 from upscale.providers.sites import Provided, key_of, site_of, unusable
-from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
+from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask, nth
 from upscale.providers.topaz import Topaz
 from upscale.providers.transport import Transport
 from upscale.providers.vertex import GoogleToken, Vertex
@@ -104,6 +105,22 @@ class Providers:
         served = await serve(candidates, self.adapters, self.health, attempts, check)
         self.prices.learn(served.candidate.route.endpoint, served.result.seconds)
         return served
+
+    async def serve_all(
+        self,
+        candidates: tuple[Candidate, ...],
+        attempts: list[dict[str, Any]],
+        check: Check | None = None,
+    ) -> list[Served]:
+        """All `n` results of the task, one after the other, so that none is paid for after a
+        failure; each in a file of its own beside the task's target. Raises as `serve` does: what
+        was paid for by then stands in `attempts`.
+        """
+        results: list[Served] = []
+        for index in range(candidates[0].task.n):
+            ours = tuple(replace(c, task=nth(c.task, index)) for c in candidates)
+            results.append(await self.serve(ours, attempts, check))
+        return results
 
     async def resume(self, task: RemoteTask, job: RemoteJob) -> RemoteResult:
         """Go on with a job that a crash left behind. Raises Failure."""

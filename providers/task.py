@@ -147,6 +147,17 @@ def enlarged(width: int, height: int, factor: Decimal | None) -> tuple[int, int]
     return w, h
 
 
+def nth(task: RemoteTask, index: int) -> RemoteTask:
+    """The task of the result `index` of several: another file, another seed where one was given."""
+    if index == 0:
+        return replace(task, trail=Trail())
+    fields = dict(task.fields)
+    if str(fields.get("seed", "")).strip().isdecimal():
+        fields["seed"] = int(str(fields["seed"])) + index
+    target = task.target.with_name(f"{task.target.stem}-{index}{task.target.suffix}")
+    return replace(task, index=index, fields=fields, target=target, trail=Trail())
+
+
 def misses(size: tuple[int, int], expected: tuple[int, int] | None) -> str | None:
     """What is wrong with the size of a result: a pixel more or less per side is nothing."""
     if expected is None or all(abs(a - b) <= 1 for a, b in zip(size, expected, strict=True)):

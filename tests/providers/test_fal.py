@@ -166,6 +166,13 @@ def test_free_calls_are_repeated(rig: Rig, fault: str) -> None:
     assert rig.stub.paid == 1
 
 
+def test_the_picture_goes_to_the_providers_hosts_only(rig: Rig) -> None:
+    rig.stub.fault = "foreign_upload"
+    failure = rig.fails()
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.BARRED, "no", True)
+    assert (rig.stub.paid, rig.stub.calls["put"]) == (0, 0)
+
+
 def test_an_unknown_status_is_waited_out(rig: Rig) -> None:
     rig.stub.fault = "odd_status"
     rig.run()

@@ -51,7 +51,7 @@ class House:
             self.providers = Providers(self.settings, clock=self.clock.clock)
         return self.providers
 
-    def serve(self, name: str, *, check: Any = None, **given: Any) -> Any:
+    def serve(self, name: str, *, check: Any = None, each: bool = False, **given: Any) -> Any:
         forced = given.pop("forced", None)
         resample = given.pop("allow_resample", False)
 
@@ -68,7 +68,8 @@ class House:
                 if not found.candidates:
                     raise none_left(model(name), found.skipped)
                 self.attempts.clear()
-                return await providers.serve(found.candidates, self.attempts, check)
+                ask = providers.serve_all if each else providers.serve
+                return await ask(found.candidates, self.attempts, check)
             finally:
                 await providers.aclose()
 
@@ -99,6 +100,25 @@ def test_units_are_worth_what_the_price_list_says(house: House) -> None:
 
     asyncio.run(once())
     assert house.serve("topaz-image-upscale").result.cost_micros == 80_000
+
+
+def test_several_results_are_several_runs(house: House) -> None:
+    fields = {"seed": "41", "noise_scale": 0.1}
+    several = house.serve("seedvr-image-upscale", each=True, n=3, fields=fields)
+    assert len({served.result.path for served in several}) == 3
+    sent = [job.sent for job in house.stubs["fal"].jobs.values()]
+    assert [each["seed"] for each in sent] == [41, 42, 43]
+    assert [a["billed"] for a in house.attempts] == ["yes"] * 3
+
+
+def test_after_a_failure_nothing_more_is_paid_for(house: House) -> None:
+    async def check(result: Any, candidate: Any) -> str | None:
+        return "bad" if candidate.task.index == 1 else None
+
+    with pytest.raises(UpstreamError):
+        house.serve("seedvr-image-upscale", each=True, n=4, check=check)
+    assert house.stubs["fal"].paid == 2
+    assert [a["billed"] for a in house.attempts] == ["yes", "yes"]
 
 
 def test_a_provider_can_be_forced(house: House) -> None:

@@ -49,9 +49,12 @@ class FalStub(Stub):
             return refused
         self.calls["initiate"] += 1
         name = f"{self.calls['initiate']}-{(await request.json())['file_name']}"
+        place = self.files
+        if self.fault == "foreign_upload":
+            place = self.files.replace("127.0.0.1", "localhost")
         return JSONResponse(
             {
-                "upload_url": f"{self.files}/put/{name}?signature=presigned-secret",
+                "upload_url": f"{place}/put/{name}?signature=presigned-secret",
                 "file_url": f"{self.files}/files/{name}",
             }
         )
