@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
@@ -99,6 +100,7 @@ class Background:
         self._news = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
+        self._claiming: asyncio.Task[Any] | None = None
         self._sizes: dict[str, int] = {}
 
     def open(self) -> None:
@@ -110,12 +112,16 @@ class Background:
             ids = getattr(found, name)
             if ids:
                 log.warning("left by a server that died", extra=logs.fields(**{name: len(ids)}))
-        waiting = {row.id for row in self._queue.unfinished()}
-        for folder in self._folder.iterdir():
-            if folder.is_dir() and folder.name not in waiting:
-                shutil.rmtree(folder, ignore_errors=True)
-            elif folder.is_dir():
+        # A server beside this one may be accepting a job: its folder is there after its record, and
+        # before that says that it is a job's.
+        folders = [folder for folder in self._folder.iterdir() if folder.is_dir()]
+        unfinished = self._queue.unfinished() + self._queue.unfinished(background=False)
+        waiting = {row.id for row in unfinished}
+        for folder in folders:
+            if folder.name in waiting:
                 self._hold(folder.name)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def accept(self, record: Recording, work: Accepted, source: Path) -> Row:
         """Make a job of a request; its picture is moved into the job's folder. When this returns,
@@ -129,20 +135,33 @@ class Background:
                 retry_after=_RETRY_AFTER,
             )
         folder = self._folder / record.id
-        with storing("the job"):
-            folder.mkdir(mode=0o700)
-            source.replace(folder / "source")
+        self._sizes[record.id] = 0
         try:
+            with storing("the job"):
+                await whole(lambda: _keep(source, folder))
             self._hold(record.id)
-            await record.change(
-                durable=True,
-                background=True,
-                order=work.to_json(),
-                source="source",
-                place=self._jobs.place,
+            change = asyncio.ensure_future(
+                record.change(
+                    durable=True,
+                    background=True,
+                    order=work.to_json(),
+                    source="source",
+                    place=self._jobs.place,
+                )
             )
+            try:
+                await asyncio.shield(change)
+            except asyncio.CancelledError:
+                # Whoever has gone away may ask again, and finds what became a job all the same.
+                await asyncio.wait((change,))
+                if change.exception() is not None:
+                    raise
+                record.hand_over()
+                self._news.set()
+                raise
         except BaseException:
-            self._forget(record.id)
+            if not record.handed_over:
+                await asyncio.to_thread(self._forget, record.id)
             raise
         record.hand_over()
         self._news.set()
@@ -153,11 +172,12 @@ class Background:
 
     async def run_forever(self, ours: Services) -> None:
         """Run jobs as they come until cancelled."""
+        self._claiming = asyncio.current_task()
         while not self._closing:
             self._news.clear()
             with contextlib.suppress(RecordsFault):  # logged; looked again soon
                 while len(self._tasks) < _AT_ONCE and not self._closing:
-                    row = await whole(self._jobs.claim)
+                    row = await self._claim()
                     if row is None:
                         break
                     task = asyncio.create_task(self._do(ours, row), name=row.id)
@@ -172,6 +192,9 @@ class Background:
         next process.
         """
         self._closing = True
+        self._news.set()
+        if self._claiming is not None:
+            await asyncio.wait((self._claiming,))
         tasks = list(self._tasks.items())
         running = [task for request_id, task in tasks if engine.position(request_id) == 0]
         waiting = [task for _, task in tasks if task not in running]
@@ -201,6 +224,27 @@ class Background:
         waiting = await whole(self._jobs.waiting)
         at_work = len(self._tasks)
         return {request_id: place + at_work for place, request_id in enumerate(waiting)}
+
+    async def _claim(self) -> Row | None:
+        """The next job; one that is taken when the server begins to shut down waits again."""
+        claim = asyncio.ensure_future(asyncio.to_thread(self._jobs.claim))
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            await asyncio.wait((claim,))
+            row = None if claim.exception() is not None else claim.result()
+            if row is not None:
+                await whole(lambda: self._jobs.requeue(row.id, counted=False))
+            raise
+
+    async def _wait_again(self, request_id: str) -> None:
+        """Let a job that was claimed wait for another turn, as soon as the records take it."""
+        while True:
+            try:
+                await whole(lambda: self._jobs.requeue(request_id, counted=False))
+                return
+            except RecordsFault:  # logged
+                await asyncio.sleep(_LOOK_SECONDS)
 
     @property
     def _jobs(self) -> JobQueue:
@@ -232,13 +276,16 @@ class Background:
         except Draining:
             await whole(lambda: self._jobs.requeue(row.id, counted=False))
             return
+        except RecordsFault:  # logged; not the job's fault, and nothing was made
+            await self._wait_again(row.id)
+            return
         except UpscaleError as fault:
             error = fault
         except Exception:
             log.exception("unexpected failure", extra=logs.fields(request=row.id))
             error = ServerFault("Something unexpected went wrong. The server's log has it.")
         else:
-            await asyncio.to_thread(self._forget, row.id)
+            await self._tidy(row.id)
             return
         await self._recorder.finish(
             row.id,
@@ -248,7 +295,7 @@ class Background:
             executed_model=row.executed_model,
             **error_fields(error),
         )
-        await asyncio.to_thread(self._forget, row.id)
+        await self._tidy(row.id)
 
     async def _upscale(self, ours: Services, row: Row) -> None:
         feed = self._recorder.feeds.open(row.id)
@@ -278,6 +325,8 @@ class Background:
         finally:
             self._spool.count(-size, ahead=-size)
             await note.close()
+        with storing("the result"):
+            await asyncio.to_thread(_on_disk, target)  # before its record says so
         name = await asyncio.to_thread(ours.media.adopt, target, plan.output.format)
         cost = row.quote_micros or 0
         about = metadata(accepted.model, plan, cost, receipt)
@@ -327,6 +376,13 @@ class Background:
         self._sizes[request_id] = size
         self._spool.count(size)
 
+    async def _tidy(self, request_id: str) -> None:
+        """Remove a job's folder once its end is written: until then another process may have to
+        run it again.
+        """
+        if not self._recorder.owes(request_id, lambda: self._forget(request_id)):
+            await asyncio.to_thread(self._forget, request_id)
+
     def _forget(self, request_id: str) -> None:
         """Remove a job's folder."""
         shutil.rmtree(self._folder / request_id, ignore_errors=True)
@@ -372,6 +428,24 @@ def _cancelled() -> JobCancelled:
     return JobCancelled("The request was cancelled.")
 
 
+def _keep(source: Path, folder: Path) -> None:
+    """Move a picture into the new `folder`, to be there after a power cut, too. Raises OSError."""
+    folder.mkdir(mode=0o700)
+    kept = folder / "source"
+    source.replace(kept)
+    for path in (kept, folder, folder.parent):
+        _on_disk(path)
+
+
+def _on_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def _place(folder: Path) -> str:
     """The name of this folder in records, which servers with other disks may share."""
     file = folder / "place"
@@ -379,6 +453,7 @@ def _place(folder: Path) -> str:
         return file.read_text()
     new = folder / f"place-{random_token()}"
     new.write_text(random_token())
+    _on_disk(new)
     with contextlib.suppress(FileExistsError):
         file.hardlink_to(new)  # two that start at once agree on one
     new.unlink()

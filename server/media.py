@@ -206,11 +206,12 @@ class MediaStore:
         names = {entry.name for entry in there}
         used = sum(entry.size for entry in there)
         used += sum(bytes for other, bytes in self._arriving.items() if other not in names)
-        young = time.time() - self._fresh
+        now = time.time()
         free = [
             entry
             for entry in sorted(there, key=lambda entry: entry.made)
-            if entry.made <= young
+            # What is of the future was made before the clock was set back.
+            if not now - self._fresh < entry.made <= now + _FRESH_SECONDS
             and entry.name not in self._arriving
             and not self._served[entry.name]
             and _NAME.fullmatch(entry.name)

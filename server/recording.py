@@ -41,6 +41,7 @@ class Recorder:
         self.spending = Spending(database)
         self.feeds = feeds
         self._owed: dict[str, Callable[[], bool]] = {}
+        self._afterwards: dict[str, Callable[[], None]] = {}
 
     @contextlib.asynccontextmanager
     async def recording(self, request: Request, key: Key | None) -> AsyncIterator[Recording]:
@@ -101,6 +102,15 @@ class Recorder:
             )
         return ended
 
+    def owes(self, request_id: str, then: Callable[[], None]) -> bool:
+        """Whether the end of a request is not written yet; `then` is called, in a thread, when it
+        is.
+        """
+        if request_id not in self._owed:
+            return False
+        self._afterwards[request_id] = then
+        return True
+
     async def catch_up_forever(self) -> None:
         """Write the ends that could not be written, until cancelled."""
         while True:
@@ -109,6 +119,8 @@ class Recorder:
                 with contextlib.suppress(RecordsFault):  # logged; tried again
                     await whole(end)
                     del self._owed[request_id]
+                    if (then := self._afterwards.pop(request_id, None)) is not None:
+                        await asyncio.to_thread(then)
 
 
 class Recording:
@@ -119,6 +131,7 @@ class Recording:
         self.key = key
         self.id: str = request.state.request_id
         self._arrived = self._over = False
+        self.handed_over = False
         self._begun: asyncio.Future[None] | None = None
         self._about: dict[str, Any] = {}
 
@@ -165,7 +178,8 @@ class Recording:
     async def complete(self, *, cost_micros: int, **fields: Any) -> None:
         """End it well, and book its cost. Raises JobCancelled where it has ended otherwise."""
         if self._begun is not None:
-            await self._begun
+            with contextlib.suppress(RecordsFault):  # logged; the end says more, if it is written
+                await self._begun
         ended = await self._finish("completed", owed=False, cost_micros=cost_micros, **fields)
         self._over = True
         if not ended:
@@ -186,7 +200,7 @@ class Recording:
 
     def hand_over(self) -> None:
         """From now on it is a background job's."""
-        self._over = True
+        self._over = self.handed_over = True
 
     async def _finish(self, status: Status, **fields: Any) -> bool:
         key_id = self.key.id if self.key else None

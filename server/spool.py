@@ -49,14 +49,13 @@ class Spool:
     def open(self) -> None:
         """Make this process's folder, and remove those of processes that are gone."""
         private_folder(self._folder)
-        for leftover in self._folder.iterdir():
-            if leftover.is_dir() and _unlocked(leftover / "lock"):
-                shutil.rmtree(leftover, ignore_errors=True)
-        own = Path(tempfile.mkdtemp(dir=self._folder))
-        self._lock = (own / "new").open("wb")
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Named when it is held: a process that starts now never sees it free.
-        (own / "new").rename(own / "lock")
+        with _alone(self._folder):
+            for leftover in self._folder.iterdir():
+                if leftover.is_dir() and _unlocked(leftover / "lock"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+            own = Path(tempfile.mkdtemp(dir=self._folder))
+            self._lock = (own / "lock").open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._own = own
 
     def close(self) -> None:
@@ -204,11 +203,24 @@ def _removed(folder: Path) -> bool:
     return not folder.exists()
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process opens a spool in `folder` meanwhile: none is seen half made."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
 def _unlocked(lock: Path) -> bool:
-    """Whether no process holds `lock`."""
+    """Whether no process holds `lock`; also where one died before it made it."""
     try:
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
     except OSError:
         return False
     return True

@@ -43,6 +43,7 @@ class Database:
         self._url = _checked(url)
         self._busy_seconds = busy_seconds
         self._turn = threading.Lock()
+        self._identity: tuple[int, int] | None = None
         self.file = Path(self._url.database or "") if self._is_sqlite else None
         self._engine = self._make_engine()
         self._owner = Owner(self._engine, self.file)
@@ -67,6 +68,7 @@ class Database:
                     _make_private(self.file)
                 if self._revision() != HEAD:
                     self._migrate()
+                self._identity = self._found()
         except BaseException:
             self.close()
             raise
@@ -84,7 +86,7 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that reads one state of the database. Raises RecordsFault."""
-        with self.faults(), self._engine.connect() as connection, connection.begin():
+        with self.faults(), self._connected() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
@@ -93,7 +95,7 @@ class Database:
 
         `durable`: on the disk when it is committed. Raises RecordsFault.
         """
-        with self.faults(), self._in_turn(), self._engine.connect() as connection:
+        with self.faults(), self._in_turn(), self._connected() as connection:
             mode = "durable" if durable else "write"
             writing = connection.execution_options(upscale_mode=mode)
             with writing.begin():
@@ -127,6 +129,28 @@ class Database:
             fault = fault_of(error)
             log.error("records fault", extra=logs.fields(why=fault.detail))
             raise fault from error
+
+    def _connected(self) -> Connection:
+        self._check_file()
+        return self._engine.connect()
+
+    def _check_file(self) -> None:
+        """SQLite would go on in a file whose name is gone, and make an empty one beside it."""
+        if self._identity is not None and self._found() != self._identity:
+            raise RecordsFault(
+                "The file of the records was removed or replaced. Put it back, or restart the "
+                "server with the one that is there."
+            )
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file is there now; None for none, and with PostgreSQL."""
+        if self.file is None:
+            return None
+        try:
+            facts = self.file.stat()
+        except FileNotFoundError:
+            return None
+        return facts.st_dev, facts.st_ino
 
     @property
     def _is_sqlite(self) -> bool:

@@ -122,10 +122,18 @@ class JobQueue:
         """Once at start: set right what processes left that have died; others' work is left alone.
 
         Foreground requests become cancelled, since their connections are gone. Background jobs
-        wait again, with their reservations, or fail after ATTEMPTS.
+        wait again, with their reservations, or fail after ATTEMPTS. What was taken and had not
+        begun (it has told of no progress) is not to blame, and counts as no attempt.
         """
         owner = self._database.owner
-        asked = select(_table.id, _table.owner, _table.background, _table.status, _table.attempts)
+        asked = select(
+            _table.id,
+            _table.owner,
+            _table.background,
+            _table.status,
+            _table.attempts,
+            _table.progress.is_not(None).label("begun"),
+        )
         cancelled, requeued, failed = [], [], []
         with self._database.write(durable=True) as connection:
             self._database.serialise(connection, _TAKING)
@@ -138,11 +146,11 @@ class JobQueue:
                 if not row.background:
                     _end(connection, row.id, _INTERRUPTED)
                     cancelled.append(row.id)
-                elif row.status == "processing" and row.attempts >= ATTEMPTS:
+                elif row.status == "processing" and row.begun and row.attempts >= ATTEMPTS:
                     _end(connection, row.id, _GIVEN_UP)
                     failed.append(row.id)
                 elif row.status == "processing":
-                    _requeue(connection, row.id, 0)
+                    _requeue(connection, row.id, 0 if row.begun else 1)
                     requeued.append(row.id)
             released = _release_ended(connection)
         with self._database.faults():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from upscale.errors import InvalidParameter
 
 _SPAN = re.compile(r"(\d{1,6})\s*([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = 253_402_300_799_999  # the end of the year 9999
 
 
@@ -32,7 +33,7 @@ def read_time(field: str, text: str) -> int:
         else:
             moment = datetime.fromisoformat(text)
             zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            ms = int(zoned.timestamp() * 1000)
+            ms = (zoned - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError) as error:
         raise InvalidParameter(
             field, text, "a date and time in ISO 8601, or Unix seconds"

@@ -103,7 +103,7 @@ def test_filters_choose_what_they_say(
 ) -> None:
     log, every = day
     key_id = KeyRing(log._database).get(key).id if key else None
-    chosen = Chosen(key_id, status, after, before)  # type: ignore[arg-type]
+    chosen = Chosen(key_id, None, status, after, before)  # type: ignore[arg-type]
     wanted = [
         row
         for row in every

@@ -105,6 +105,7 @@ def test_what_the_dead_left_is_set_right_and_the_living_are_left_alone(url: str)
             found = JobQueue(dying).claim()
             assert found is not None
             assert found.id == running
+            log.change(running, progress="{}")
         with opened(url) as next_one:
             log, queue = RequestLog(next_one), JobQueue(next_one)
             recovered = queue.recover()
@@ -120,10 +121,12 @@ def test_what_the_dead_left_is_set_right_and_the_living_are_left_alone(url: str)
             assert read(log, beside).status == "pending"
             assert read(log, theirs).status == "processing"
             assert [row.id for row in (queue.claim() for _ in range(3)) if row] == [running, queued]
+            log.change(running, progress="{}")
             assert queue.recover().cancelled == ()
         with opened(url) as last:
             recovered = JobQueue(last).recover()
             assert recovered.failed == (running,)
             assert recovered.requeued == (queued,)
             assert read(RequestLog(last), running).status == "upstream_failure"
+            assert read(RequestLog(last), queued).attempts == 0  # taken twice, and never begun
             assert read(RequestLog(living), beside).status == "pending"

@@ -1,0 +1,238 @@
+"""What the larger tests of this room have found, each made to happen at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.records.making import PATH
+from tests.server.live import Live, serving, wait_for
+from tests.server.test_background import ended, get, later, post
+from upscale.errors import MediaFull, RecordsFault
+from upscale.server.background import Background
+from upscale.server.media import MediaStore
+from upscale.server.recording import Recorder, Recording
+from upscale.server.records.database import Database
+from upscale.server.records.queue import JobQueue
+from upscale.server.records.requests import RequestLog
+from upscale.server.records.rows import Arrival
+from upscale.server.records.speeds import Speeds
+from upscale.server.spool import Spool
+from upscale.server.storage.disk import DiskStorage
+from upscale.settings import Settings
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Live]:
+    with serving(Settings(data_dir=tmp_path, drain_seconds=0)) as live:
+        yield live
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, cls: type, name: str, times: int = 10**9) -> list[int]:
+    """Let a method raise RecordsFault so many times; emptying the list ends it."""
+    left, real = [times], getattr(cls, name)
+
+    def sometimes(self: Any, *given: Any, **named: Any) -> Any:
+        if left and left[0] > 0:
+            left[0] -= 1
+            raise RecordsFault("The records are locked.")
+        return real(self, *given, **named)
+
+    monkeypatch.setattr(cls, name, sometimes)
+    return left
+
+
+def test_a_spool_left_half_made_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "died" / "x").mkdir(parents=True)
+    spool = Spool(tmp_path)
+    spool.open()
+    assert not (tmp_path / "died").exists()
+    beside = Spool(tmp_path)
+    beside.open()
+    assert len(list(tmp_path.iterdir())) == 2
+    for each in (spool, beside):
+        each.close()
+
+
+def test_a_result_of_the_future_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock was set back by a day after it was made."""
+    store = MediaStore(DiskStorage(tmp_path / "media"), ttl=3600, quota=100)
+    store.open()
+    file = tmp_path / "a"
+    file.write_bytes(b"x" * 80)
+    first = store.adopt(file, "png")
+    file.write_bytes(b"y" * 80)
+    with pytest.raises(MediaFull):  # somebody may be about to fetch it
+        store.adopt(file, "png")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86400)
+    second = store.adopt(file, "png")
+    names = {path.name for path in (tmp_path / "media").iterdir()}
+    assert names == {second} != {first}
+
+
+def test_a_job_whose_records_could_not_be_read_waits_again(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.engine.held = True
+    jobs = [later(box)["id"] for _ in range(3)]
+    wait_for(lambda: box.engine.waiting == 2)
+    locked = failing(monkeypatch, Speeds, "factor", times=2)
+    box.engine.held = False
+    for job in jobs:
+        assert ended(box, job)["status"] == "completed", get(box, job)
+    assert locked[0] < 2
+
+
+def test_a_job_whose_end_is_owed_keeps_its_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process may die before the end is written; then it is run again."""
+    settings = Settings(data_dir=tmp_path, drain_seconds=0)
+    with serving(settings) as box:
+        locked = failing(monkeypatch, RequestLog, "finish")
+        job = later(box)["id"]
+        wait_for(lambda: locked[0] < 10**9)
+        wait_for(lambda: box.engine.waiting == 0)
+        assert (tmp_path / "jobs" / job / "source").exists()
+        copy = tmp_path / "jobs" / job / "copy"
+        copy.touch()
+        locked.clear()
+        assert ended(box, job)["status"] == "completed"
+        wait_for(lambda: not copy.parent.exists())
+    with serving(settings) as box:
+        failing(monkeypatch, RequestLog, "finish")
+        job = later(box)["id"]
+        wait_for(lambda: len(box.engine.jobs) == 1 and box.engine.waiting == 0)
+    monkeypatch.undo()
+    with serving(settings) as box:  # as after its death: the end was never written
+        assert ended(box, job)["status"] == "completed"
+
+
+def test_a_request_that_could_not_say_that_it_has_begun_still_ends_well(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Recording.change
+
+    async def change(self: Recording, **fields: Any) -> None:
+        if "status" in fields:
+            raise RecordsFault("The records are locked.")
+        await real(self, **fields)
+
+    monkeypatch.setattr(Recording, "change", change)
+    reply = post(box)
+    assert reply.status_code == 200, reply.text
+    assert get(box, reply.headers["x-request-id"])["status"] == "completed"
+
+
+def test_an_accepted_picture_is_on_the_disk_before_its_record_is(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(number: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{number}"))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    box.engine.held = True
+    job = later(box)["id"]
+    folder = box.settings.data_dir / "jobs"
+    wanted = [str(folder / job / "source"), str(folder / job), str(folder)]
+    assert [path for path in synced if path in wanted] == wanted
+    box.engine.held = False
+    ended(box, job)
+    assert str(folder / job / "result") in synced
+
+
+def test_a_job_that_is_being_accepted_beside_a_server_that_starts_keeps_its_picture(
+    tmp_path: Path,
+) -> None:
+    with serving(Settings(data_dir=tmp_path)) as box:
+        log = RequestLog(Database.of(box.settings))
+        assert log.arrive(Arrival("req_now", PATH)) is None
+        (tmp_path / "jobs" / "req_now").mkdir()
+        (tmp_path / "jobs" / "req_gone").mkdir()
+        database = Database.of(box.settings)
+        database.open()
+        recorder: Any = Recorder
+        background = Background(tmp_path / "jobs", database, recorder, recorder, box.spool, 10)
+        background.open()
+        assert (tmp_path / "jobs" / "req_now").exists()
+        assert not (tmp_path / "jobs" / "req_gone").exists()
+        log.finish("req_now", "rejected")
+        database.close()
+
+
+def test_who_goes_away_while_a_job_is_accepted_finds_it_again(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job was promised in the records already."""
+    real, cut = Recording.change, [True]
+
+    async def change(self: Recording, **fields: Any) -> None:
+        await real(self, **fields)
+        if "order" in fields and cut.pop():
+            task = next(
+                each
+                for each in asyncio.all_tasks()
+                if each.get_coro().__qualname__ == "_run"  # type: ignore[union-attr]
+            )
+            task.cancel()
+            await asyncio.sleep(0.1)
+            cut.append(False)
+
+    monkeypatch.setattr(Recording, "change", change)
+    first = post(box, {"background": "true"}, Idempotency_Key="a")
+    assert first.status_code == 499
+    again = later(box, Idempotency_Key="a")
+    assert again["id"] == first.headers["x-request-id"]
+    assert ended(box, again["id"])["status"] == "completed"
+
+
+def test_a_job_that_is_claimed_as_the_server_stops_counts_no_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path, drain_seconds=0)
+    real, slow = JobQueue.claim, [False]
+
+    def claim(self: JobQueue) -> Any:
+        row = real(self)
+        if row is not None and slow[0]:
+            slow.append(True)
+            time.sleep(1)
+        return row
+
+    monkeypatch.setattr(JobQueue, "claim", claim)
+    with serving(settings) as box:
+        slow[0] = True
+        job = later(box)["id"]
+        wait_for(lambda: len(slow) > 1)
+    with sqlite3.connect(tmp_path / "records.db") as raw:
+        found = raw.execute("SELECT status, attempts FROM requests WHERE id = ?", (job,)).fetchone()
+    assert found == ("pending", 0)
+
+
+def test_a_database_that_was_removed_is_told_and_can_be_put_back(tmp_path: Path) -> None:
+    with serving(Settings(data_dir=tmp_path / "data")) as box:
+        assert post(box).status_code == 200
+        file = tmp_path / "data" / "records.db"
+        file.rename(tmp_path / "away")
+        for _ in range(3):
+            reply = post(box)
+            assert reply.status_code == 503
+            assert "removed or replaced" in reply.json()["error"]["message"]
+        assert not file.exists()  # no empty one in its place
+        shutil.copy(tmp_path / "away", file)
+        assert post(box).status_code == 503
+        (tmp_path / "away").rename(file)
+        assert post(box).status_code == 200
