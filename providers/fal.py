@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from upscale import logs
 from upscale.providers import mapping
-from upscale.providers.adapter import QueueAdapter, Seen
 from upscale.providers.body import file_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
+from upscale.providers.queued import QueueAdapter, Seen
 from upscale.providers.site import bare
 from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
 from upscale.providers.transport import STALL_SECONDS, Reply

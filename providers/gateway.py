@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
 from upscale.providers import mapping
-from upscale.providers.adapter import BlockingAdapter
+from upscale.providers.blocking import BlockingAdapter
 from upscale.providers.body import Body, form_body
 from upscale.providers.download import check_signature, download, write_new
 from upscale.providers.outcome import Failure, Kind

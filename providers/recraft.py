@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import ClassVar
 
 from upscale.providers import mapping
-from upscale.providers.adapter import BlockingAdapter
+from upscale.providers.blocking import BlockingAdapter
 from upscale.providers.body import form_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Failure, Kind

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from upscale.providers import mapping
-from upscale.providers.adapter import QueueAdapter, Seen
 from upscale.providers.body import form_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
+from upscale.providers.queued import QueueAdapter, Seen
 from upscale.providers.site import bare
 from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
 from upscale.providers.transport import STALL_SECONDS, Reply

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from upscale.providers import mapping
-from upscale.providers.adapter import BlockingAdapter
+from upscale.providers.blocking import BlockingAdapter
 from upscale.providers.body import json_body
 from upscale.providers.download import check_signature, write_new
 from upscale.providers.outcome import Failure, Kind

@@ -1,0 +1,203 @@
+"""Providers with jobs: created, looked up where the reply was lost, polled, collected, stopped.
+Knows nothing of any one provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from upscale import logs
+from upscale.errors import OutputFault
+from upscale.providers.adapter import Adapter, quietly
+from upscale.providers.outcome import Billed, Failure, Kind
+from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
+from upscale.providers.transport import Reply
+
+log = logs.get("providers")
+
+_LOOK_UPS = (0.5, 2.0, 5.0)
+_FIRST_POLL, _POLL_GROWTH, _LONGEST_POLL = 0.5, 1.5, 5.0
+_LAST_LOOK = 2.0
+_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a poll showed. `done` ends the waiting; `data` is the provider's own words."""
+
+    done: bool
+    state: str
+    fraction: float | None = None
+    wait: float | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class QueueAdapter(Adapter):
+    """A provider with jobs: create, poll, collect."""
+
+    async def run(self, task: RemoteTask) -> RemoteResult:
+        """Create, wait, collect."""
+        noted: list[RemoteJob] = []
+        creating = asyncio.ensure_future(self._create(task, noted))
+        try:
+            job = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            if not noted:  # nothing was paid for yet
+                creating.cancel()
+            await quietly(self._abandon(task, creating))
+            raise
+        return await self.resume(task, job)
+
+    async def resume(self, task: RemoteTask, job: RemoteJob) -> RemoteResult:
+        """Wait for it and fetch its result."""
+        if not job.id:
+            found = await self.find(job)
+            if found is None:
+                raise Failure(
+                    Kind.IN_DOUBT, "no job is known there for this request.", billed="maybe"
+                )
+            job = found
+            await task.note(job)
+        began = self.clock.now()
+        try:
+            seen = await self._wait(task, job)
+            result = await self.collect(task, job, seen)
+        except asyncio.CancelledError:
+            await quietly(self._stop(task, job))
+            raise
+        except OutputFault:
+            await task.note(job.now("done", billed="yes"))
+            raise
+        except Failure as failure:
+            failure.job = failure.job or job.id
+            if failure.kind is Kind.TOO_LATE:
+                failure.billed, failure.cost_micros = await self._stop(task, job)
+            else:
+                known = {"billed": failure.billed, "cost_micros": failure.cost_micros}
+                bad = failure.kind is Kind.BAD_RESULT
+                await task.note(job.now("done" if bad else "failed", **known))
+            raise
+        await task.note(result.job)
+        log.info(
+            "remote job done",
+            extra=logs.fields(
+                provider=self.provider,
+                endpoint=job.endpoint,
+                job=job.id,
+                seconds=round(self.clock.now() - began, 2),
+            ),
+        )
+        return result
+
+    @abstractmethod
+    async def submit(self, task: RemoteTask) -> tuple[RemoteJob, Reply]:
+        """Upload and create: the job as it was noted, and the reply."""
+
+    @abstractmethod
+    def opened(self, job: RemoteJob, reply: Reply) -> RemoteJob:
+        """The job, running, as the reply to its create tells it."""
+
+    def first_wait(self, job: RemoteJob) -> float | None:
+        """Seconds before the first poll, where the provider tells how long it will take."""
+        return None
+
+    @abstractmethod
+    async def poll(self, job: RemoteJob) -> Seen | None:
+        """One look at the job; None where it could not be had."""
+
+    @abstractmethod
+    async def collect(self, task: RemoteTask, job: RemoteJob, seen: Seen) -> RemoteResult:
+        """Fetch the result of a job that ended. Raises Failure where it failed."""
+
+    @abstractmethod
+    async def bill(self, job: RemoteJob, seen: Seen) -> tuple[Billed, int | None]:
+        """Whether a job that was to be stopped is billed, and what it cost where that is known."""
+
+    async def _create(self, task: RemoteTask, noted: list[RemoteJob]) -> RemoteJob:
+        async def note(job: RemoteJob) -> None:
+            noted[:] = [job]
+            await task.note(job)
+
+        try:
+            job, reply = await self.submit(replace(task, note=note))
+        except Failure as failure:
+            unclear = failure.kind is Kind.IN_DOUBT or failure.http in (500, 502, 504)
+            if not (unclear and noted):
+                raise
+            # A 500 is the provider's own word; what stands in between knows less.
+            pauses = _LOOK_UPS[:1] if failure.http == 500 else _LOOK_UPS
+            found = await self._look(task, noted[0], pauses)
+            if found is None:
+                raise
+            await task.note(found)
+            return found
+        identity = self.job_id(reply)
+        if identity:
+            job = self.opened(job, reply)
+        else:
+            found = await self._look(task, job)
+            if found is None:
+                raise Failure(Kind.IN_DOUBT, "its reply to the request broke off, or has no id.")
+            job = found
+        await task.note(job)
+        return job
+
+    async def _look(
+        self, task: RemoteTask, job: RemoteJob, pauses: Sequence[float] = _LOOK_UPS
+    ) -> RemoteJob | None:
+        """Whether the job exists, asked a few times: it may not be listed at once."""
+        for pause in pauses:
+            if self.clock.now() + pause > task.deadline:
+                break
+            await self.clock.sleep(pause)
+            with contextlib.suppress(Failure):
+                found = await self.find(job)
+                if found is not None:
+                    return found
+        return None
+
+    async def _wait(self, task: RemoteTask, job: RemoteJob) -> Seen:
+        pause = _FIRST_POLL
+        ask = self.first_wait(job)
+        while True:
+            rest = task.deadline - self.clock.now()
+            if rest <= 0:
+                raise Failure(Kind.TOO_LATE, "the job was not done in time.")
+            await self.clock.sleep(min(self.clock.spread(ask if ask is not None else pause), rest))
+            seen = await self.poll(job)
+            pause = min(_LONGEST_POLL, pause * _POLL_GROWTH)
+            if seen is None:
+                continue
+            ask = seen.wait
+            if seen.done:
+                return seen
+            task.progress(seen.fraction, seen.state)
+
+    async def _abandon(self, task: RemoteTask, creating: asyncio.Task[RemoteJob]) -> None:
+        """The caller went away during the create: what it made is stopped when it is known."""
+        done, _ = await asyncio.wait({creating}, timeout=_GRACE_SECONDS)
+        if not done:
+            creating.cancel()
+            return
+        if creating.cancelled() or creating.exception() is not None:
+            return
+        await self._stop(task, creating.result())
+
+    async def _stop(self, task: RemoteTask, job: RemoteJob) -> tuple[Billed, int | None]:
+        """Cancel once, look once more, note what it cost."""
+        billed: Billed = "maybe"
+        cost: int | None = None
+        with contextlib.suppress(Failure):
+            await self.cancel(job)
+        await self.clock.sleep(_LAST_LOOK)
+        with contextlib.suppress(Failure):
+            seen = await self.poll(job)
+            if seen is not None and seen.done:
+                billed, cost = await self.bill(job, seen)
+        await task.note(job.now("cancelled", billed=billed, cost_micros=cost))
+        return billed, cost
