@@ -17,7 +17,7 @@ from upscale.providers.failover import Check, Served, serve
 from upscale.providers.fal import Fal
 from upscale.providers.gateway import Gateway
 from upscale.providers.health import Health
-from upscale.providers.outcome import Failure
+from upscale.providers.outcome import Failure, Kind
 from upscale.providers.prices import Fetched, PriceBook, RemoteQuote
 from upscale.providers.recraft import Recraft
 from upscale.providers.replicate import Replicate
@@ -124,7 +124,12 @@ class Providers:
 
     async def resume(self, task: RemoteTask, job: RemoteJob) -> RemoteResult:
         """Go on with a job that a crash left behind. Raises Failure."""
-        return await self.adapters[job.provider].resume(task, job)
+        adapter = self.adapters.get(job.provider)
+        if adapter is None:
+            raise Failure(
+                Kind.IN_DOUBT, "its key is gone, so nobody can ask what became of it.", job=job.id
+            )
+        return await adapter.resume(task, job)
 
     async def refresh_prices(self) -> int:
         """Fetch the prices that fal.ai publishes; how many came. At start and daily."""

@@ -26,6 +26,7 @@ from upscale.providers.outcome import Failure, Kind
 from upscale.providers.registry import Providers
 from upscale.providers.routes import nearest, none_left
 from upscale.providers.sites import unusable
+from upscale.providers.task import RemoteJob
 from upscale.settings import Settings
 
 
@@ -309,3 +310,10 @@ def test_vertex_is_off_until_it_is_configured() -> None:
     whole = {"vertex_project": "p", "vertex_region": "r", "vertex_key": "token"}
     assert unusable("vertex", Settings(**whole)) is None  # type: ignore[arg-type]
     assert unusable("clarity", Settings()) == "this version has no adapter for it"
+
+
+def test_a_job_whose_key_is_gone_stays_in_doubt(tmp_path: Path) -> None:
+    job, task = RemoteJob("fal", "fal-ai/esrgan", id="x"), make_task(tmp_path, "aura-sr", "fal")
+    with pytest.raises(Failure) as caught:
+        asyncio.run(Providers(Settings()).resume(task, job))
+    assert (caught.value.kind, caught.value.billed) == (Kind.IN_DOUBT, "maybe")
