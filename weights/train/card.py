@@ -43,6 +43,9 @@ LIMITS = """## Limits
   seams it has learnt to undo, and it does so where there are none.
 - It restores what is there and does not invent texture: foliage, hair and fabric stay softer than
   a generative model would paint them.
+- Fine detail of RGB pictures without colour may be tinted a little (the figures are above); flat
+  areas are not, and pictures of one channel are kept to one.
+- Text whose letters are less than about eight pixels high is sharpened and not made readable.
 - Fixed factor of four, RGB, no transparency of its own.
 """
 
@@ -121,7 +124,15 @@ def commands(known: dict[str, Any]) -> list[str]:
     ]
     command = "python -m upscale.weights.train PICTURES --out DIR --validation VALIDATION"
     lines = [command, *wrap(" ".join(words), 90, break_on_hyphens=False)]
-    return [*earlier, " \\\n    ".join(lines)]
+    return [*earlier, " \\\n    ".join(lines) + ended(known)]
+
+
+def ended(known: dict[str, Any]) -> str:
+    """A remark behind a command whose run was stopped before its end, else nothing."""
+    recipe, steps, minutes = Recipe(**known["recipe"]), known["steps"], known["minutes"]
+    if recipe.progress(steps, 60 * minutes) > 0.98:
+        return ""
+    return f"  # stopped after {steps:,} steps, {minutes:g} minutes"
 
 
 def figures(scores: list[Score]) -> dict[str, Any]:
@@ -174,7 +185,9 @@ def card(known: dict[str, Any], about_data: str) -> str:
         Smooth ramps keep within
         {found.ramp} levels of the line (rounding alone: 0.5). At a one-pixel edge between
         two greys the output goes {found.overshoot} levels beyond the two sides (bicubic:
-        {found.overshoot_bicubic}). Mean shift of red, green, blue: {shift} levels. Measured with
+        {found.overshoot_bicubic}). Mean shift of red, green, blue: {shift} levels. The channels of
+        pictures without colour differ by {found.tint_mean:.2f} levels in the mean and
+        {found.tint} at most. Measured with
         `evaluate.py` and `checks.py`.""",
         f"""{len(data["files"])} files; the digest over their sha256 and names is
         `{data["digest"]}`, the list is in the records. {recipe["drawn"]} drawings (ramps,

@@ -25,7 +25,8 @@ class Checks:
     """`grey`, `colour`: largest error on flat fields; the shares: how many of their values err.
     `ramp`: largest distance from the straight line on smooth ramps. `overshoot`: beyond the two
     sides of a straight edge, and bicubic's. `shift`: mean of output minus original for red, green,
-    blue over the pictures of a folder.
+    blue over the pictures of a folder. `tint`: over the same pictures without their colours, the
+    largest distance between the output's channels, and `tint_mean` its mean.
     """
 
     grey: int
@@ -36,6 +37,8 @@ class Checks:
     overshoot: int
     overshoot_bicubic: int
     shift: tuple[float, float, float]
+    tint: int
+    tint_mean: float
 
 
 def check(network: nn.Module, folder: Path) -> Checks:
@@ -43,13 +46,22 @@ def check(network: nn.Module, folder: Path) -> Checks:
     edges = [edge(low, high) for low, high in ((64, 192), (32, 96), (128, 224))]
     ours = max(overshoot(enlarge_by(network, e), e) for e in edges)
     theirs = max(overshoot(enlarge(e), e) for e in edges)
-    differences = [
-        (enlarge_by(network, small).astype(float) - large).mean(axis=(0, 1))
-        for _, small, large in pairs(folder)
-    ]
+    differences, tints = [], []
+    for _, small, large in pairs(folder):
+        differences.append((enlarge_by(network, small).astype(float) - large).mean(axis=(0, 1)))
+        tints.append(tint(network, small))
     r, g, b = (round(float(v), 3) for v in np.mean(differences, axis=0))
+    largest, mean = max(t for t, _ in tints), round(float(np.mean([m for _, m in tints])), 3)
     flat = (*flat_error(network, GREYS), *flat_error(network, COLOURS))
-    return Checks(*flat, ramp_error(network), ours, theirs, (r, g, b))
+    return Checks(*flat, ramp_error(network), ours, theirs, (r, g, b), largest, mean)
+
+
+def tint(network: nn.Module, small: Picture) -> tuple[int, float]:
+    """By how many levels the channels differ where the input has no colour: largest, and mean."""
+    grey = np.repeat(small.mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
+    made = enlarge_by(network, grey).astype(int)
+    spread = made.max(axis=2) - made.min(axis=2)
+    return int(spread.max()), float(spread.mean())
 
 
 def flat_error(network: nn.Module, colours: Iterable[tuple[int, int, int]]) -> tuple[int, float]:
