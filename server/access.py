@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from starlette.requests import Request
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from upscale.errors import AuthenticationFailed, ModelDisabled
 from upscale.server.meters import Meter
 from upscale.server.records.keys import TOKEN_START, Key, KeyRing
+from upscale.server.threads import asked
 
 _HEADER = "authorization"
 _SCHEME = "bearer"
@@ -33,11 +33,11 @@ class Access:
         ours = token.startswith(TOKEN_START)
         if self._anonymous and not ours:
             return None
-        if not await asyncio.to_thread(self._ring.any):
+        if not await asked(self._ring.any):
             return None
         key = None
         if scheme.lower() == _SCHEME and token:
-            key = await asyncio.to_thread(self._ring.find, token)
+            key = await asked(self._ring.find, token)
         if key is None:
             raise AuthenticationFailed
         return key

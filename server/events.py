@@ -6,7 +6,6 @@ it; with an id of another feed (another attempt, a server that was started again
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from upscale.server.records.rows import Row
 from upscale.server.services import Services
 from upscale.server.shown import position_of, request_body
+from upscale.server.threads import asked
 
 # The id of the last event of a request, whichever process sends it.
 _END = "end"
@@ -27,13 +27,20 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 def event_stream(ours: Services, row: Row, last_id: str) -> Response:
     """The events behind `last_id`, as they come; the last one holds the whole request object.
 
-    204 tells a browser that there will be none any more.
+    204 tells a browser that there will be none any more. Raises RateLimited.
     """
     if row.ended and last_id.strip() == _END:
         return Response(status_code=204)
+    ours.recorder.feeds.check()
     return StreamingResponse(
-        _events(ours, row, last_id.strip()), media_type="text/event-stream", headers=_HEADERS
+        _counted(ours, row, last_id.strip()), media_type="text/event-stream", headers=_HEADERS
     )
+
+
+async def _counted(ours: Services, row: Row, last_id: str) -> AsyncIterator[str]:
+    with ours.recorder.feeds.watching():
+        async for event in _events(ours, row, last_id):
+            yield event
 
 
 async def _events(ours: Services, row: Row, last_id: str) -> AsyncIterator[str]:
@@ -67,7 +74,7 @@ async def _events(ours: Services, row: Row, last_id: str) -> AsyncIterator[str]:
 
 async def _again(ours: Services, row: Row) -> Row:
     """The record as it is now; as it was where it is gone."""
-    return await asyncio.to_thread(ours.recorder.log.get, row.id) or row
+    return await asked(ours.recorder.log.get, row.id) or row
 
 
 def _written(kind: str, data: dict[str, Any], number: str | None = None) -> str:

@@ -5,19 +5,22 @@ was cut off can go on. In memory; what has to outlive the process stands in the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from upscale.engine.plan import Plan
 from upscale.engine.receipt import Progress
+from upscale.errors import RateLimited
 
 # Events that are kept for those who come back; progress comes at most twice a second.
 _KEPT = 1000
 _PROGRESS_EVERY = 0.5
+_WATCHERS = 200
 
 
 @dataclass(frozen=True)
@@ -81,17 +84,32 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of the requests at work in this process. `closing`: the server is about to end, and
-    whoever watches should come back to the next one.
+    """The feeds of the requests at work in this process, and how many watch. `closing`: the server is
+    about to end, and whoever watches should come back to the next one.
     """
 
     def __init__(self) -> None:
         self._feeds: dict[str, Feed] = {}
         self.closing = False
+        self._watchers = 0
 
     def close(self) -> None:
         """End all streams soon: the server is about to end."""
         self.closing = True
+
+    def check(self) -> None:
+        """Raise RateLimited where as many watch as may."""
+        if self._watchers >= _WATCHERS:
+            raise RateLimited(f"{_WATCHERS} streams are open. Try again later.", retry_after=10)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Meanwhile one more watches."""
+        self._watchers += 1
+        try:
+            yield
+        finally:
+            self._watchers -= 1
 
     def get(self, request_id: str) -> Feed | None:
         """The feed of a request that is at work or waits here."""

@@ -26,6 +26,7 @@ from upscale.server.records.times import read_time
 from upscale.server.repeats import kept_reply
 from upscale.server.services import Services, base_url, services
 from upscale.server.shown import position_of, request_body
+from upscale.server.threads import asked
 
 router = APIRouter()
 
@@ -66,7 +67,7 @@ async def list_requests(request: Request) -> Response:
         created_after=_time(request, "created_after"),
         created_before=_time(request, "created_before"),
     )
-    page = await asyncio.to_thread(
+    page = await asked(
         lambda: ours.recorder.log.page(
             chosen,
             limit=_limit(query.get("limit")),
@@ -80,7 +81,7 @@ async def list_requests(request: Request) -> Response:
         **_links(request, ours, page),
     }
     if is_true(query, "summary", bare=True):
-        summary = await asyncio.to_thread(ours.recorder.log.summary, chosen)
+        summary = await asked(ours.recorder.log.summary, chosen)
         body["summary"] = _summary(summary)
     return JSONResponse(body)
 
@@ -120,7 +121,7 @@ async def purge_request(request: Request, request_id: str) -> Response:
     """Delete what a request has stored; again changes nothing."""
     ours = services(request)
     await _own(request, request_id)
-    left = await asyncio.to_thread(ours.recorder.log.purge, request_id)
+    left = await asked(ours.recorder.log.purge, request_id)
     if left is None:
         raise _unknown(request_id)
     deleted = [await asyncio.to_thread(ours.media.discard, name) for name in left.media]
@@ -143,7 +144,7 @@ def _caller(request: Request) -> str:
 async def _own(request: Request, request_id: str) -> Row:
     """The request of that id, if it is the caller's. Raises NotFound."""
     ours = services(request)
-    row = await asyncio.to_thread(ours.recorder.log.get, request_id)
+    row = await asked(ours.recorder.log.get, request_id)
     if row is None or row.caller != _caller(request):
         raise _unknown(request_id)
     return row

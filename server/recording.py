@@ -22,6 +22,7 @@ from upscale.server.records.keys import Key
 from upscale.server.records.requests import Existing, RequestLog
 from upscale.server.records.rows import Arrival, Status
 from upscale.server.records.spending import Spending
+from upscale.server.threads import asked
 
 log = logs.get(logs.AUDIT)
 
@@ -246,7 +247,7 @@ async def whole(work: Callable[[], _Result]) -> _Result:
     """The result of `work`, done in a thread and to its end: a caller that is cancelled meanwhile
     waits for it, and is cancelled then.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work))
+    task = asyncio.ensure_future(asked(work))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -15,6 +15,7 @@ from upscale.server.records.rows import Row
 from upscale.server.replies import inlined
 from upscale.server.services import Services
 from upscale.server.spool import RequestFolder
+from upscale.server.threads import asked
 from upscale.server.wishes import another_body
 
 _LOOK_SECONDS = 0.25
@@ -31,7 +32,7 @@ async def replayed(ours: Services, earlier: Existing, folder: RequestFolder) -> 
         return await accepted_reply(ours, row)
     while not row.ended:
         await asyncio.sleep(_LOOK_SECONDS)
-        found = await asyncio.to_thread(ours.recorder.log.get, row.id)
+        found = await asked(ours.recorder.log.get, row.id)
         if found is None:
             raise JobCancelled("The earlier request with this Idempotency-Key is gone.")
         row = found

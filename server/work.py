@@ -4,7 +4,6 @@ background jobs have in common.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from upscale.engine.receipt import Progress, Receipt
 from upscale.errors import CheckpointError, RecordsFault
 from upscale.server.records.speeds import Speeds
 from upscale.server.services import UpscaleEngine
+from upscale.server.threads import asked
 
 log = logs.get("server")
 
@@ -47,7 +47,7 @@ class Turn:
 
 async def expected(plan: Plan, speeds: Speeds) -> Expected:
     """The Plan with the time that jobs of its network on this device really take."""
-    factor = await asyncio.to_thread(speeds.factor, plan.network.key, _device(plan))
+    factor = await asked(speeds.factor, plan.network.key, _device(plan))
     seconds = round(plan.expected_seconds * factor, 2)
     return Expected(replace(plan, expected_seconds=seconds), factor)
 
@@ -78,13 +78,14 @@ async def run(
     )
     if took >= _TELLING_SECONDS:
         with contextlib.suppress(RecordsFault):  # only an expectation is the poorer for it
-            await asyncio.to_thread(
-                speeds.note,
-                plan.network.key,
-                _device(plan),
-                pixels=plan.width * plan.height,
-                expected=plan.expected_seconds / factor,
-                real=took,
+            await asked(
+                lambda: speeds.note(
+                    plan.network.key,
+                    _device(plan),
+                    pixels=plan.width * plan.height,
+                    expected=plan.expected_seconds / factor,
+                    real=took,
+                )
             )
     return with_expectation(receipt, plan)
 

@@ -195,6 +195,19 @@ def test_a_stream_that_is_cut_goes_on_where_it_was(box: Live) -> None:
     assert feed == sorted(feed)
 
 
+def test_streams_are_bounded_and_let_go_of(box: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upscale.server.feeds._WATCHERS", 1)
+    box.engine.held = True
+    job = later(box)["id"]
+    with box.client.stream("GET", f"/v1/requests/{job}/events") as first:
+        pieces = first.iter_text()  # which closes the stream when it is let go of
+        next(pieces)
+        check_error(box.client.get(f"/v1/requests/{job}/events"), 429, "RATE_LIMITED")
+    box.engine.held = False
+    ended(box, job)
+    wait_for(lambda: box.client.get(f"/v1/requests/{job}/events").is_success)
+
+
 @pytest.mark.parametrize("background", [True, False])
 def test_delete_cancels_what_runs_and_what_waits(box: Live, background: bool) -> None:
     box.engine.held = True
