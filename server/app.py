@@ -34,6 +34,7 @@ from upscale.server.running import Running
 from upscale.server.services import Services, UpscaleEngine, services
 from upscale.server.spool import Spool
 from upscale.server.storage.choose import choose_storage
+from upscale.server.webhooks import Webhooks
 from upscale.settings import Settings
 from upscale.weights.store import Store
 
@@ -54,6 +55,7 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
     """
     database = Database.of(settings)
     recorder, running = Recorder(database, Feeds()), Running()
+    webhooks = Webhooks(settings, recorder)
     spool = Spool(
         settings.data_dir / "spool",
         max_bytes=settings.max_spool_bytes,
@@ -82,7 +84,9 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
             running,
             spool,
             settings.background_limit,
+            webhooks,
         ),
+        webhooks=webhooks,
     )
     app = FastAPI(
         title="upscale",
@@ -161,6 +165,7 @@ async def _running(ours: Services) -> AsyncIterator[None]:
             _get_to_know(ours),
         )
     ]
+    ours.webhooks.start(ours)
     try:
         yield
     finally:
@@ -169,6 +174,7 @@ async def _running(ours: Services) -> AsyncIterator[None]:
         drain = ours.settings.drain_seconds
         await ours.background.close(ours.engine, drain)
         await ours.engine.close(drain)
+        await ours.webhooks.close()
         ours.pool.close()
         ours.spool.close()
         await asyncio.to_thread(ours.database.close)

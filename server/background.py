@@ -46,6 +46,7 @@ from upscale.server.work import Turn, expected, most_bytes, run
 
 if TYPE_CHECKING:
     from upscale.server.services import Services, UpscaleEngine
+    from upscale.server.webhooks import Webhooks
 
 log = logs.get("server")
 
@@ -93,8 +94,10 @@ class Background:
         running: Running,
         spool: Spool,
         limit: int,
+        webhooks: Webhooks,
     ) -> None:
         self._folder, self._database, self._recorder = folder, database, recorder
+        self._webhooks = webhooks
         self._running, self._spool, self._limit = running, spool, limit
         self._queue: JobQueue | None = None
         self._news = asyncio.Event()
@@ -147,6 +150,7 @@ class Background:
                     order=work.to_json(),
                     source="source",
                     place=self._jobs.place,
+                    **self._webhooks.fields,
                 )
             )
             try:
@@ -215,9 +219,16 @@ class Background:
             row.id, "cancelled", key_id=row.key_id, **error_fields(_cancelled())
         )
         stopped = await self._running.cancel(row.id)
+        if ended and row.webhook_url:
+            self._webhooks.ended(row.id)
         if row.background and row.status == "pending" and ended and not stopped:
             await asyncio.to_thread(self._forget, row.id)
         return ended
+
+    @property
+    def place(self) -> str:
+        """The name of the folder in the records of its jobs."""
+        return self._jobs.place
 
     async def positions(self) -> dict[str, int]:
         """How many jobs are before each one that waits, by id."""
@@ -254,6 +265,7 @@ class Background:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task.get_name()]
+        self._webhooks.ended(task.get_name())
         self._news.set()
         if not task.cancelled() and task.exception() is not None:
             log.error("background job", exc_info=task.exception())

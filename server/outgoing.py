@@ -40,7 +40,7 @@ class Unusable(Exception):
 
 
 class Outgoing:
-    """What one server may connect to: public addresses, and the hosts of the house by `settings`."""
+    """What one server may connect to: public addresses, and the hosts of the house."""
 
     def __init__(self, settings: Settings, resolver: Resolver = resolve) -> None:
         self._local_only = settings.local_only

@@ -30,6 +30,7 @@ from upscale.weights.store import Network, Store
 
 if TYPE_CHECKING:
     from upscale.server.background import Background
+    from upscale.server.webhooks import Webhooks
 
 
 class UpscaleEngine(Protocol):
@@ -92,6 +93,7 @@ class Services:
     speeds: Speeds
     running: Running
     background: Background
+    webhooks: Webhooks
 
 
 def services(request: Request) -> Services:

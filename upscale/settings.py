@@ -378,7 +378,11 @@ class Settings(BaseSettings):
 
     @field_serializer("webhook_url")
     def _without_path(self, url: str) -> str:
-        return re.sub(r"(://)(?:[^/@]*@)?([^/?#]*)[/?#].+", r"\1\2/***", url)
+        begin, slashes, rest = url.partition("://")
+        host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        path = rest[len(host) :]
+        shown = path if path in ("", "/") else "/***"
+        return begin + slashes + host.rpartition("@")[2] + shown if slashes else "***" * bool(url)
 
     @property
     def weights_folder(self) -> Path:
