@@ -84,8 +84,9 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of the requests at work in this process, and how many watch. `closing`: the server is
-    about to end, and whoever watches should come back to the next one.
+    """The feeds of the requests at work in this process, and how many watch.
+
+    `closing`: the server is about to end, and whoever watches should come back to the next one.
     """
 
     def __init__(self) -> None:
