@@ -56,7 +56,7 @@ _AT_ONCE = 2
 _LOOK_SECONDS = 2.0
 # How often progress is written down; a job that somebody else has ended is noticed then.
 _NOTE_SECONDS = 2.0
-_RETRY_AFTER = 60
+_MOST_RETRY_AFTER = 60
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,13 @@ class Background:
 
         Raises QueueFull where too many wait, and what storing raises.
         """
-        if len(self._sizes) >= self._limit:
+        waiting = len(self._sizes)
+        if waiting >= self._limit:
+            wait = await whole(self._jobs.expected_seconds)
             raise QueueFull(
-                f"{len(self._sizes)} background jobs are waiting. Try again later.",
-                retry_after=_RETRY_AFTER,
+                f"{waiting} background jobs are waiting, about {wait:.0f} s of work. "
+                "Try again later.",
+                retry_after=min(_MOST_RETRY_AFTER, round(wait / waiting) + 1),
             )
         folder = self._folder / record.id
         self._sizes[record.id] = 0

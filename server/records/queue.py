@@ -64,6 +64,14 @@ class JobQueue:
                 del lines[caller]
         return order
 
+    def expected_seconds(self) -> float:
+        """Expected work of all background jobs that wait or are at work."""
+        work = select(func.sum(_table.expected_seconds)).where(
+            _table.status.in_(UNFINISHED), _table.background, _table.place == self.place
+        )
+        with self._database.read() as connection:
+            return float(connection.scalar(work) or 0.0)
+
     def claim(self) -> Row | None:
         """Take the next waiting job for this process; None where none waits.
 

@@ -31,10 +31,9 @@ END = ("completed", "upstream_failure", "rejected", "cancelled")
 class Box:
     """Server processes, one after the other, on one data folder."""
 
-    def __init__(
-        self, folder: Path, *, module: str = "tests.chaos.program", **options: Any
-    ) -> None:
-        self.folder, self.options, self._module = folder / "data", options, module
+    def __init__(self, folder: Path, program: str = "program", **options: Any) -> None:
+        self.folder, self.options = folder / "data", options
+        self._module = f"tests.chaos.{program}"
         self.ledger = folder / "ledger"
         self._log = folder / "log"
         self.url = ""
@@ -124,10 +123,17 @@ class Box:
         left += (self.folder / "media").glob(".*")
         return sorted(str(path.relative_to(self.folder)) for path in left)
 
-    def made(self) -> list[tuple[str, str]]:
-        """Request and process of each result that was made, in that order."""
+    def at_work(self) -> bool:
+        """Whether this process has begun a job."""
+        assert self.process is not None
+        return str(self.process.pid) in {process for _, process in self.made("begun")}
+
+    def made(self, wanted: str = "made") -> list[tuple[str, str]]:
+        """Request and process of each result that was made (or "begun"), in that order."""
+        if not self.ledger.exists():
+            return []
         lines = [line.split() for line in self.ledger.read_text().splitlines()]
-        return [(request, process) for what, request, process in lines if what == "made"]
+        return [(request, process) for what, request, process in lines if what == wanted]
 
 
 @dataclass

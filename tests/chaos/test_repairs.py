@@ -19,7 +19,7 @@ from tests.server.test_background import ended, get, later, post
 from upscale.errors import MediaFull, RecordsFault
 from upscale.server.background import Background
 from upscale.server.media import MediaStore
-from upscale.server.recording import Recorder, Recording
+from upscale.server.recording import Recording
 from upscale.server.records.database import Database
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.requests import RequestLog
@@ -164,8 +164,10 @@ def test_a_job_that_is_being_accepted_beside_a_server_that_starts_keeps_its_pict
         (tmp_path / "jobs" / "req_gone").mkdir()
         database = Database.of(box.settings)
         database.open()
-        recorder: Any = Recorder
-        background = Background(tmp_path / "jobs", database, recorder, recorder, box.spool, 10)
+        nothing: Any = None
+        background = Background(
+            tmp_path / "jobs", database, nothing, nothing, box.spool, 10, nothing
+        )
         background.open()
         assert (tmp_path / "jobs" / "req_now").exists()
         assert not (tmp_path / "jobs" / "req_gone").exists()
