@@ -34,6 +34,7 @@ from upscale.server.running import Running
 from upscale.server.services import Services, UpscaleEngine, services
 from upscale.server.spool import Spool
 from upscale.server.storage.choose import choose_storage
+from upscale.server.threads import asked
 from upscale.server.webhooks import Webhooks
 from upscale.settings import Settings
 from upscale.weights.store import Store
@@ -135,7 +136,7 @@ async def _forget_forever(ours: Services) -> None:
     days = ours.settings.records_days
     while days:
         with contextlib.suppress(RecordsFault):  # logged; tried again
-            gone = await asyncio.to_thread(ours.recorder.log.expire, now_ms() - days * _DAY_MS)
+            gone = await asked(ours.recorder.log.expire, now_ms() - days * _DAY_MS)
             for name in gone.media:
                 await asyncio.to_thread(ours.media.discard, name)
         await asyncio.sleep(_FORGET_SECONDS)

@@ -42,6 +42,7 @@ from upscale.server.replies import metadata, result
 from upscale.server.running import Running
 from upscale.server.shown import position_of, request_body
 from upscale.server.spool import Spool, private_folder, storing
+from upscale.server.threads import asked
 from upscale.server.work import Turn, expected, most_bytes, run
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ log = logs.get("server")
 _AT_ONCE = 2
 # How often it is looked for jobs that another process has accepted.
 _LOOK_SECONDS = 2.0
+# How old positions in the queue may be.
+_POSITION_SECONDS = 0.2
 # How often progress is written down; a job that somebody else has ended is noticed then.
 _NOTE_SECONDS = 2.0
 _MOST_RETRY_AFTER = 60
@@ -105,6 +108,8 @@ class Background:
         self._closing = False
         self._claiming: asyncio.Task[Any] | None = None
         self._sizes: dict[str, int] = {}
+        self._positions: list[str] = []
+        self._positions_until = 0.0
 
     def open(self) -> None:
         """Take over what earlier processes have left. Blocks. Raises RecordsFault, OutputFault."""
@@ -235,13 +240,16 @@ class Background:
 
     async def positions(self) -> dict[str, int]:
         """How many jobs are before each one that waits, by id."""
-        waiting = await whole(self._jobs.waiting)
+        now = asyncio.get_running_loop().time()
+        if now >= self._positions_until:  # however many ask for theirs
+            self._positions_until = now + _POSITION_SECONDS
+            self._positions = await whole(self._jobs.waiting)
         at_work = len(self._tasks)
-        return {request_id: place + at_work for place, request_id in enumerate(waiting)}
+        return {request_id: place + at_work for place, request_id in enumerate(self._positions)}
 
     async def _claim(self) -> Row | None:
         """The next job; one that is taken when the server begins to shut down waits again."""
-        claim = asyncio.ensure_future(asyncio.to_thread(self._jobs.claim))
+        claim = asyncio.ensure_future(asked(self._jobs.claim))
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
