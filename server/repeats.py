@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.25
 
 async def replayed(ours: Services, earlier: Existing, folder: RequestFolder) -> Response:
     """The reply of the earlier request, once it has one. Raises what that failed with,
-    InvalidRequest where its body was another.
+    NotFound where that was purged, InvalidRequest where its body was another.
     """
     if not earlier.same:
         raise another_body()
@@ -36,6 +36,8 @@ async def replayed(ours: Services, earlier: Existing, folder: RequestFolder) -> 
         if found is None:
             raise JobCancelled("The earlier request with this Idempotency-Key is gone.")
         row = found
+    if row.purged:
+        raise NotFound("The reply of the request that this one repeats was deleted.")
     if row.status != "completed" or row.reply is None:
         raise _ended_badly(row)
     return await kept_reply(ours, row, json.loads(row.reply), folder)

@@ -246,7 +246,7 @@ PATHS: dict[str, dict[str, Any]] = {
                     ("Cache-Control", "X-Accel-Buffering"),
                 ),
                 "204": reply("All was seen already"),
-                **failures(401, 404),
+                **failures(401, 404, 429),
             },
         }
     },

@@ -80,7 +80,8 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     415: ("The body is of a content type that is not taken", ("x-should-retry",)),
     416: ("The range lies beyond the end of the file", ("Content-Range", "x-should-retry")),
     429: (
-        "The queue or the folder for uploads is full, or the key has used its minute",
+        "The queue, the folder for uploads or the number of event streams is full, or the key has "
+        "used its minute",
         ("Retry-After",),
     ),
     499: ("Somebody cancelled the request meanwhile", ("x-should-retry",)),

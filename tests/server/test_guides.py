@@ -9,15 +9,14 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from tests.server.live import Live, serving, wait_for
-from upscale.cli.app import app
 from upscale.errors import QueueFull
 from upscale.server.openapi.headers import ID
 from upscale.server.records.database import Database
@@ -86,13 +85,19 @@ def test_the_curl_commands(locked: Live, token: str, name: str, count: int) -> N
     assert len(locked.engine.jobs) == (2 if name == "keys.md" else 3)
 
 
-def test_the_commands_of_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UPSCALE_DATA_DIR", str(tmp_path))
+def test_the_commands_of_the_terminal(tmp_path: Path) -> None:
     found = commands("keys.md", "upscale")
     assert len(found) == 8
     for command in found:
-        done = CliRunner().invoke(app, shlex.split(command)[1:])
-        assert done.exit_code == 0, (command, done.output)
+        done = subprocess.run(
+            [sys.executable, "-m", "upscale.cli", *shlex.split(command)[1:]],
+            cwd=ROOT,
+            env={**os.environ, "UPSCALE_DATA_DIR": str(tmp_path)},
+            capture_output=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, (command, done.stderr)
+        assert done.stdout, command
     database = Database.of(Settings(data_dir=tmp_path))
     database.open()
     keys = {key.name: key for key in KeyRing(database).list()}

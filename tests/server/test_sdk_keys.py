@@ -166,6 +166,15 @@ def test_a_repeat_is_the_same_job(locked: Live) -> None:
     links = {edit(client, png_, extra_headers=once).data[0].url for _ in range(2)}
     assert len(links) == 1
     assert len(locked.engine.jobs) == 2
+    with native(client) as http:
+        newest = http.get("/v1/requests?limit=1").json()["data"][0]["id"]
+        assert http.delete(f"/v1/requests/{newest}/payloads").json()["media_deleted"] == 1
+    gone = fails(
+        openai.NotFoundError,
+        "INVALID_REQUEST",
+        lambda: edit(client, png_, extra_headers=once),
+    )
+    assert "was deleted" in gone.message
 
 
 def test_what_takes_longer_than_the_sdk_waits_is_refused_with_the_way_out(locked: Live) -> None:
