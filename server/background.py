@@ -53,6 +53,9 @@ log = logs.get("server")
 
 # Jobs of ours in front of the device at once: one that runs and one that follows at once.
 _AT_ONCE = 2
+# And one of each key that has none there, so many at most: jobs of another key may have to wait for
+# more than the device, for that key's requests in the foreground.
+_BESIDE = 4
 # How often it is looked for jobs that another process has accepted.
 _LOOK_SECONDS = 2.0
 # How old positions in the queue may be.
@@ -105,6 +108,7 @@ class Background:
         self._queue: JobQueue | None = None
         self._news = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._callers: dict[str, str] = {}
         self._closing = False
         self._claiming: asyncio.Task[Any] | None = None
         self._sizes: dict[str, int] = {}
@@ -187,14 +191,20 @@ class Background:
         self._claiming = asyncio.current_task()
         while not self._closing:
             self._news.clear()
-            with contextlib.suppress(RecordsFault):  # logged; looked again soon
-                while len(self._tasks) < _AT_ONCE and not self._closing:
-                    row = await self._claim()
+            try:
+                while len(self._tasks) < _AT_ONCE + _BESIDE and not self._closing:
+                    full = len(self._tasks) >= _AT_ONCE
+                    row = await self._claim(set(self._callers.values()) if full else set())
                     if row is None:
                         break
                     task = asyncio.create_task(self._do(ours, row), name=row.id)
                     self._tasks[row.id] = task
+                    self._callers[row.id] = row.caller
                     task.add_done_callback(self._done)
+            except RecordsFault:  # logged; looked again soon
+                pass
+            except Exception:  # no reason to leave all others waiting for ever
+                log.exception("background jobs")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._news.wait()
@@ -247,9 +257,11 @@ class Background:
         at_work = len(self._tasks)
         return {request_id: place + at_work for place, request_id in enumerate(self._positions)}
 
-    async def _claim(self) -> Row | None:
-        """The next job; one that is taken when the server begins to shut down waits again."""
-        claim = asyncio.ensure_future(asked(self._jobs.claim))
+    async def _claim(self, without: set[str]) -> Row | None:
+        """The next job, of other callers than those. One that is taken when the server begins to
+        shut down waits again.
+        """
+        claim = asyncio.ensure_future(asked(lambda: self._jobs.claim(without)))
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
@@ -275,7 +287,7 @@ class Background:
         return self._queue
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task.get_name()]
+        del self._tasks[task.get_name()], self._callers[task.get_name()]
         self._webhooks.ended(task.get_name())
         self._news.set()
         if not task.cancelled() and task.exception() is not None:

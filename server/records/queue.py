@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +73,9 @@ class JobQueue:
         with self._database.read() as connection:
             return float(connection.scalar(work) or 0.0)
 
-    def claim(self) -> Row | None:
-        """Take the next waiting job for this process; None where none waits.
+    def claim(self, without: Collection[str] = ()) -> Row | None:
+        """Take the next waiting job for this process, of other callers than those `without`; None
+        where none waits.
 
         Keys take turns: first the one that was served longest ago, then the higher priority, then
         the earlier arrival. Requests without a key count as one.
@@ -83,6 +85,7 @@ class JobQueue:
             select(_table.id, _table.caller)
             .join_from(requests, turns, turns.c.caller == _table.caller, isouter=True)
             .where(_table.background, _table.status == "pending", _table.place == self.place)
+            .where(_table.caller.not_in(without))
             .order_by(served, _table.priority.desc(), _table.created_at, _table.id)
             .limit(1)
         )

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from tests.records.making import PATH
 from tests.server.live import Live, serving, wait_for
 from tests.server.test_background import ended, get, later, post
+from tests.server.test_keys import edit, keyed_server
 from upscale.errors import MediaFull, RecordsFault
 from upscale.server.background import Background
 from upscale.server.media import MediaStore
@@ -207,8 +209,8 @@ def test_a_job_that_is_claimed_as_the_server_stops_counts_no_attempt(
     settings = Settings(data_dir=tmp_path, drain_seconds=0)
     real, slow = JobQueue.claim, [False]
 
-    def claim(self: JobQueue) -> Any:
-        row = real(self)
+    def claim(self: JobQueue, without: Any = ()) -> Any:
+        row = real(self, without)
         if row is not None and slow[0]:
             slow.append(True)
             time.sleep(1)
@@ -238,3 +240,39 @@ def test_a_database_that_was_removed_is_told_and_can_be_put_back(tmp_path: Path)
         assert post(box).status_code == 503
         (tmp_path / "away").rename(file)
         assert post(box).status_code == 200
+
+
+def test_what_nobody_has_foreseen_does_not_end_the_background(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, faults = JobQueue.claim, [KeyError("x")]
+
+    def claim(self: JobQueue, without: Any = ()) -> Any:
+        if faults:
+            raise faults.pop()
+        return real(self, without)
+
+    monkeypatch.setattr(JobQueue, "claim", claim)
+    assert ended(box, later(box)["id"])["status"] == "completed"
+    assert not faults
+
+
+def test_a_job_of_another_key_does_not_wait_for_what_a_key_has_in_the_foreground(
+    tmp_path: Path,
+) -> None:
+    """Both places in front of the device are taken by jobs of a key with more to do than that."""
+    with keyed_server(tmp_path) as server, ThreadPoolExecutor(6) as threads:
+        (_, many), (_, few) = server.make("many"), server.make("few")
+        engine = server.live.engine
+        engine.held = True
+        asked = [threads.submit(edit, many) for _ in range(6)]
+        wait_for(lambda: engine.waiting == 6)
+        for _ in range(3):
+            assert edit(many, data={"background": "true"}).status_code == 202
+        wait_for(lambda: engine.waiting == 8)
+        light = edit(few, data={"background": "true"}).json()["id"]
+        wait_for(lambda: engine.waiting == 9)
+        engine.held = False
+        assert all(each.result().status_code == 200 for each in asked)
+        wait_for(lambda: len(engine.jobs) == 10)
+        assert [job.id for job in engine.jobs].index(light) == 1

@@ -32,6 +32,19 @@ def test_keys_take_turns(database: Database) -> None:
     assert first.id == late
 
 
+def test_callers_can_be_passed_over(database: Database) -> None:
+    log, queue = RequestLog(database), JobQueue(database)
+    key = KeyRing(database).create("one")[0].id
+    first, theirs = waiting(log), waiting(log, key_id=key)
+    claimed = queue.claim(without={""})
+    assert claimed is not None
+    assert claimed.id == theirs
+    assert queue.claim(without={"", key}) is None
+    claimed = queue.claim()
+    assert claimed is not None
+    assert claimed.id == first
+
+
 def test_within_a_key_priority_goes_before_arrival(database: Database) -> None:
     log, queue = RequestLog(database), JobQueue(database)
     low, high, next_ = waiting(log), waiting(log, priority=5), waiting(log)
