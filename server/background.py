@@ -233,8 +233,10 @@ class Background:
         """Cancel a request, in the background or not, whether it waits, runs here, or runs in
         another process (which notices a job's end within seconds). False where it has ended.
         """
+        # A repeat of what nobody has waited for any more tries once more.
+        forgotten = {} if row.background else {"idempotency_key": None}
         ended = await self._recorder.finish(
-            row.id, "cancelled", key_id=row.key_id, **error_fields(_cancelled())
+            row.id, "cancelled", key_id=row.key_id, **forgotten, **error_fields(_cancelled())
         )
         stopped = await self._running.cancel(row.id)
         if ended and row.webhook_url:

@@ -7,6 +7,7 @@ A key sees what is its own; where keys are not asked for, everybody sees what no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 from urllib.parse import urlencode
@@ -60,6 +61,9 @@ async def keys(request: Request) -> Response:
 async def list_requests(request: Request) -> Response:
     """Requests, newest first, a page at a time; with `summary=true` sums over all chosen."""
     ours, query = services(request), request.query_params
+    for name, value in query.multi_items():
+        if "\0" in value:  # which no database takes
+            raise InvalidParameter(name, value, "text without NUL")
     chosen = Chosen(
         caller=_caller(request),
         key_id=query.get("key_id") or None,
@@ -94,8 +98,9 @@ async def get_request(request: Request, request_id: str) -> Response:
     body = request_body(ours, row, await position_of(ours, row))
     if request.method == "HEAD":
         return JSONResponse(body)
-    with ours.spool.request_folder() as folder:
+    with ours.spool.request_folder() as folder, contextlib.suppress(NotFound):
         return await kept_reply(ours, row, body, folder)
+    return JSONResponse(body)  # its file has expired
 
 
 @router.delete(_ONE, response_model=None)
@@ -144,7 +149,7 @@ def _caller(request: Request) -> str:
 async def _own(request: Request, request_id: str) -> Row:
     """The request of that id, if it is the caller's. Raises NotFound."""
     ours = services(request)
-    row = await asked(ours.recorder.log.get, request_id)
+    row = None if "\0" in request_id else await asked(ours.recorder.log.get, request_id)
     if row is None or row.caller != _caller(request):
         raise _unknown(request_id)
     return row

@@ -104,6 +104,36 @@ def test_base64_is_in_the_reply_that_is_asked_for_later(box: Live) -> None:
     assert len(done["data"]) == 2
 
 
+def test_a_request_is_shown_after_its_file_has_expired(tmp_path: Path) -> None:
+    with serving(Settings(data_dir=tmp_path, media_ttl_seconds=1)) as live:
+        job = later(live, {"response_format": "b64_json"})
+        ended(live, job["id"])
+
+        def gone() -> bool:
+            [entry] = get(live, job["id"])["response"]["data"]
+            return entry["b64_json"] is None
+
+        wait_for(gone)
+
+
+def test_a_cancelled_request_frees_its_name(box: Live) -> None:
+    box.engine.held = True
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(post, box, Idempotency_Key="a")
+        assert box.engine.begun.wait(10)
+        [request] = box.client.get("/v1/requests").json()["data"]
+        box.client.delete(f"/v1/requests/{request['id']}")
+        assert first.result().status_code == 499
+    box.engine.held = False
+    assert post(box, Idempotency_Key="a").status_code == 200
+
+
+def test_no_database_is_asked_for_nul(box: Live) -> None:
+    check_error(box.client.get("/v1/requests/a%00"), 404, param="id")
+    for name in ("key_id", "starting_after"):
+        check_error(box.client.get(f"/v1/requests?{name}=%00"), 400, param=name)
+
+
 @pytest.mark.parametrize("value", ["transparent", "opaque", "auto", "false", ""])
 def test_what_openai_means_by_background_asks_for_none(box: Live, value: str) -> None:
     assert post(box, {"background": value}).status_code == 200
