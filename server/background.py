@@ -234,7 +234,7 @@ class Background:
         another process (which notices a job's end within seconds). False where it has ended.
         """
         # A repeat of what nobody has waited for any more tries once more.
-        forgotten = {} if row.background else {"idempotency_key": None}
+        forgotten: dict[str, Any] = {} if row.background else {"idempotency_key": None}
         ended = await self._recorder.finish(
             row.id, "cancelled", key_id=row.key_id, **forgotten, **error_fields(_cancelled())
         )
