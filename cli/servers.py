@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from upscale.errors import InvalidParameter, InvalidRequest
-from upscale.server.addresses import is_loopback
+from upscale.providers.addresses import is_loopback
 from upscale.settings import Settings, host_names
 
 _API = "/openai/v1"

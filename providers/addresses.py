@@ -1,5 +1,5 @@
-"""Addresses and host names: which are public, which a list covers. Looks host names up, connects to
-nothing.
+"""Addresses and host names: which are this machine's, which are public, which a list covers. Looks
+host names up, connects to nothing. The server's own rules on where it may connect to stand on it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ after resolution, without the key, with a cap on bytes; broken downloads are tri
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
@@ -16,9 +18,11 @@ import httpx
 
 from upscale.errors import OutputFault
 from upscale.providers.outcome import Failure, Kind
+from upscale.providers.pinning import first_reply, pinned
 from upscale.providers.site import host_of, plain_url
 from upscale.providers.transport import CONNECT_SECONDS, PASSING, STALL_SECONDS, Transport
 
+_HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
 _MAX_REDIRECTS = 3
 _TRIES = 3
 _SECONDS = 900.0
@@ -108,7 +112,9 @@ async def _one(
         timeout=httpx.Timeout(STALL_SECONDS, connect=CONNECT_SECONDS),
     ) as client:
         try:
-            response = await _connect(client, url, addresses, headers)
+            sent = {**_HEADERS, **headers}
+            requests = [pinned(client, url, address, headers=sent) for address in addresses]
+            response = await first_reply(client, requests)
             try:
                 if response.has_redirect_location:
                     return _joined(url, response.headers["location"])
@@ -156,10 +162,20 @@ def _new_file(path: Path) -> BinaryIO:
     return os.fdopen(handle, "wb")
 
 
-def write_new(path: Path, content: bytes) -> None:
-    """Write a new file that this user alone can read. Raises OutputFault."""
-    with _storing(), _new_file(path) as file:
+def write_base64(text: str, target: Path, max_bytes: int) -> int:
+    """Decode `text` into the new file `target`; its bytes. Raises Failure (BAD_RESULT) for what is
+    no picture or larger than `max_bytes`, OutputFault.
+    """
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    if len(content) > max_bytes:
+        raise _bad("it is too large")
+    with _storing(), _new_file(target) as file:
         file.write(content)
+    check_signature(target)
+    return len(content)
 
 
 @contextlib.contextmanager
@@ -179,36 +195,6 @@ async def _addresses(transport: Transport, url: httpx.URL) -> list[str]:
         raise _bad("the host of its link has a private or reserved address") from None
     except OSError as fault:
         raise _Passing("the host of its link cannot be resolved") from fault
-
-
-async def _connect(
-    client: httpx.AsyncClient, url: httpx.URL, addresses: list[str], headers: Mapping[str, str]
-) -> httpx.Response:
-    """The reply of the first address that can be connected to, its body still to come."""
-    *others, last = addresses
-    for address in others:
-        try:
-            return await client.send(_pinned(client, url, address, headers), stream=True)
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            continue
-    return await client.send(_pinned(client, url, last, headers), stream=True)
-
-
-def _pinned(
-    client: httpx.AsyncClient, url: httpx.URL, address: str, headers: Mapping[str, str]
-) -> httpx.Request:
-    """A request to `address` that is, for the server and its certificate, one to the URL's host."""
-    return client.build_request(
-        "GET",
-        url.copy_with(host=address, fragment=None),
-        headers={
-            "Accept": "image/*,*/*;q=0.5",
-            "Accept-Encoding": "identity",
-            **headers,
-            "Host": url.netloc.decode("ascii"),
-        },
-        extensions={"sni_hostname": url.raw_host.decode("ascii")},
-    )
 
 
 def _joined(url: httpx.URL, location: str) -> httpx.URL:

@@ -87,14 +87,10 @@ class Fal(QueueAdapter):
 
     async def poll(self, job: RemoteJob) -> Seen | None:
         """GET the status. COMPLETED covers failure."""
-        try:
-            reply = await self.transport.free("GET", job.urls["status"] + "?logs=0", tries=1)
-        except Failure:
+        said = await self.status(job.urls["status"] + "?logs=0")
+        if said is None:
             return None
-        data = reply.json()
-        status = data.get("status")
-        if not reply.good or not isinstance(status, str):
-            return None
+        status, data = said
         if status == "COMPLETED":
             return Seen(True, "completed", data=data)
         if status not in _WAITING:

@@ -5,8 +5,6 @@ itself; its replies say what they cost; its dry run prices its models.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
@@ -14,7 +12,7 @@ from typing import Any, ClassVar
 from upscale.providers import mapping
 from upscale.providers.blocking import BlockingAdapter
 from upscale.providers.body import Body, form_body
-from upscale.providers.download import check_signature, download, write_new
+from upscale.providers.download import download, write_base64
 from upscale.providers.outcome import Failure, Kind
 from upscale.providers.task import RemoteResult, RemoteTask
 from upscale.providers.transport import Reply
@@ -79,7 +77,8 @@ class Gateway(BlockingAdapter):
         first = items[0] if isinstance(items, list) and items else None
         entry = first if isinstance(first, dict) else {}
         if isinstance(entry.get("b64_json"), str):
-            return await asyncio.to_thread(_decoded, entry["b64_json"], task), ""
+            text, most = entry["b64_json"], task.max_bytes
+            return await asyncio.to_thread(write_base64, text, task.target, most), ""
         file = await download(
             self.transport, entry.get("url"), task.target, max_bytes=task.max_bytes
         )
@@ -94,18 +93,6 @@ def _form(task: RemoteTask) -> Body:
         **mapping.inputs(task),
     }
     return form_body(fields, "image", task.file, task.name, task.mime)
-
-
-def _decoded(text: str, task: RemoteTask) -> int:
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        content = b""
-    if len(content) > task.max_bytes:
-        raise Failure(Kind.BAD_RESULT, "the result cannot be used: it is too large.")
-    write_new(task.target, content)
-    check_signature(task.target)
-    return len(content)
 
 
 def _micros(cost: object) -> int | None:

@@ -118,6 +118,18 @@ class QueueAdapter(Adapter):
     async def bill(self, job: RemoteJob, seen: Seen) -> tuple[Billed, int | None]:
         """Whether a job that was to be stopped is billed, and what it cost where that is known."""
 
+    async def status(self, url: str) -> tuple[str, dict[str, Any]] | None:
+        """What a provider says of a job: its `status`, and all of it; None where it could not be
+        had. Never worth a second try: the next poll comes soon.
+        """
+        try:
+            reply = await self.transport.free("GET", url, tries=1)
+        except Failure:
+            return None
+        data = reply.json()
+        status = data.get("status")
+        return (status, data) if reply.good and isinstance(status, str) else None
+
     async def _create(self, task: RemoteTask, noted: list[RemoteJob]) -> RemoteJob:
         async def note(job: RemoteJob) -> None:
             noted[:] = [job]

@@ -74,14 +74,10 @@ class Replicate(QueueAdapter):
 
     async def poll(self, job: RemoteJob) -> Seen | None:
         """GET the prediction."""
-        try:
-            reply = await self.transport.free("GET", self._url(job), tries=1)
-        except Failure:
+        said = await self.status(self._url(job))
+        if said is None:
             return None
-        data = reply.json()
-        status = data.get("status")
-        if not reply.good or not isinstance(status, str):
-            return None
+        status, data = said
         states = {"starting": "queued", "processing": "running"}
         return Seen(status in _DONE, states.get(status, status[:40]), data=data)
 

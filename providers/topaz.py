@@ -84,14 +84,10 @@ class Topaz(QueueAdapter):
     async def poll(self, job: RemoteJob) -> Seen | None:
         """GET the status."""
         url = self.site.url(HOST, f"{_ROOT}/status/{quote(job.id, safe='')}")
-        try:
-            reply = await self.transport.free("GET", url, tries=1)
-        except Failure:
+        said = await self.status(url)
+        if said is None:
             return None
-        data = reply.json()
-        status = data.get("status")
-        if not reply.good or not isinstance(status, str):
-            return None
+        status, data = said
         progress: Any = data.get("progress")
         known = isinstance(progress, int | float) and 0 <= progress <= 100
         state = {"Pending": "queued", "Processing": "running"}.get(status, status.lower()[:40])

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from upscale.providers import mapping
 from upscale.providers.blocking import BlockingAdapter
 from upscale.providers.body import json_body
-from upscale.providers.download import check_signature, write_new
+from upscale.providers.download import write_base64
 from upscale.providers.outcome import Failure, Kind
 from upscale.providers.task import RemoteResult, RemoteTask
 from upscale.providers.transport import Reply
@@ -98,15 +97,8 @@ class Vertex(BlockingAdapter):
             said = first.get("raiFilteredReason") if isinstance(first, dict) else None
             reason = self.site.scrub(said or "the picture was filtered by its content policy.")
             raise Failure(Kind.POLICY, reason)
-        try:
-            content = base64.b64decode(str(first["bytesBase64Encoded"]), validate=True)
-        except (binascii.Error, ValueError):
-            content = b""
-        if len(content) > task.max_bytes:
-            raise Failure(Kind.BAD_RESULT, "the result cannot be used: it is too large.")
-        write_new(task.target, content)
-        check_signature(task.target)
-        return len(content), str(first.get("mimeType", "image/png"))
+        size = write_base64(str(first["bytesBase64Encoded"]), task.target, task.max_bytes)
+        return size, str(first.get("mimeType", "image/png"))
 
 
 class GoogleToken:

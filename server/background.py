@@ -34,7 +34,7 @@ from upscale.errors import (
     UpscaleError,
 )
 from upscale.server.ids import random_token
-from upscale.server.recording import Recorder, Recording, error_fields, status_of, whole
+from upscale.server.recording import Recorder, Recording, error_fields, status_of
 from upscale.server.records.database import Database
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.rows import Row
@@ -42,7 +42,7 @@ from upscale.server.replies import metadata, result
 from upscale.server.running import Running
 from upscale.server.shown import position_of, request_body
 from upscale.server.spool import Spool, private_folder, storing
-from upscale.server.threads import asked
+from upscale.server.threads import asked, whole
 from upscale.server.work import Turn, expected, most_bytes, run
 
 if TYPE_CHECKING:

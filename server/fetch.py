@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from upscale.errors import InvalidRequest, TooLarge
-from upscale.server.addresses import covers, resolve
+from upscale.providers.addresses import covers, resolve
 from upscale.server.outgoing import Outgoing, Resolver, Unusable, host_of, parsed
 from upscale.server.spool import private_file, storing
 from upscale.settings import Settings, host_names

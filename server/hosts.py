@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upscale.errors import InvalidRequest
-from upscale.server.addresses import covers, is_address, is_loopback
+from upscale.providers.addresses import covers, is_address, is_loopback
 from upscale.server.errors import error_reply
 from upscale.settings import Settings, host_names
 

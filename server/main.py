@@ -16,7 +16,7 @@ import uvicorn
 
 from upscale import logs
 from upscale.errors import InvalidRequest, ServerFault
-from upscale.server.addresses import is_loopback
+from upscale.providers.addresses import is_loopback
 from upscale.server.app import create_app
 from upscale.server.protocol import Protocol
 from upscale.server.records.database import Database

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 import httpx
 
 from upscale import __version__
-from upscale.server.addresses import is_public, resolve
+from upscale.providers.addresses import is_public, resolve
+from upscale.providers.pinning import first_reply, pinned
 from upscale.settings import Settings, host_names
 
 # Addresses of a host and port.
@@ -79,11 +80,12 @@ class Outgoing:
             trust_env=False,  # a proxy would connect to addresses that were not checked
             timeout=httpx.Timeout(seconds, connect=_CONNECT_SECONDS),
         ) as client:
+            sent = {**_HEADERS, **(headers or {})}
             requests = [
-                pinned(client, url, address, method=method, headers=headers, content=content)
+                pinned(client, url, address, method=method, headers=sent, content=content)
                 for address in addresses
             ]
-            response = await _first(client, requests)
+            response = await first_reply(client, requests)
             try:
                 yield response
             finally:
@@ -133,31 +135,3 @@ def parsed(url: str, base: httpx.URL | None = None) -> httpx.URL:
 def host_of(url: httpx.URL) -> str:
     """Its host, in lower case and without brackets."""
     return url.raw_host.decode("ascii").lower().strip("[]")
-
-
-def pinned(
-    client: httpx.AsyncClient,
-    url: httpx.URL,
-    address: str,
-    *,
-    method: str = "GET",
-    headers: Mapping[str, str] | None = None,
-    content: bytes | None = None,
-) -> httpx.Request:
-    """A request to `address` that is, for the server and its certificate, one to the URL's host."""
-    return client.build_request(
-        method,
-        url.copy_with(host=address, fragment=None),
-        headers={**_HEADERS, **(headers or {}), "Host": url.netloc.decode("ascii")},
-        content=content,
-        extensions={"sni_hostname": url.raw_host.decode("ascii")},
-    )
-
-
-async def _first(client: httpx.AsyncClient, requests: list[httpx.Request]) -> httpx.Response:
-    """The reply of the first address that can be connected to."""
-    *others, last = requests
-    for request in others:
-        with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):
-            return await client.send(request, stream=True)
-    return await client.send(last, stream=True)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import Request
 
@@ -22,11 +22,9 @@ from upscale.server.records.keys import Key
 from upscale.server.records.requests import Existing, RequestLog
 from upscale.server.records.rows import Arrival, Status
 from upscale.server.records.spending import Spending
-from upscale.server.threads import asked
+from upscale.server.threads import whole
 
 log = logs.get(logs.AUDIT)
-
-_Result = TypeVar("_Result")
 
 _CATCH_UP_SECONDS = 5.0
 
@@ -241,15 +239,3 @@ def error_fields(error: UpscaleError) -> dict[str, Any]:
         "error_code": error.code,
         "error_message": error.message,
     }
-
-
-async def whole(work: Callable[[], _Result]) -> _Result:
-    """The result of `work`, done in a thread and to its end: a caller that is cancelled meanwhile
-    waits for it, and is cancelled then.
-    """
-    task = asyncio.ensure_future(asked(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait((task,))
-        raise

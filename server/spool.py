@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from upscale import logs
 from upscale.errors import OutputFault, SpoolFull, TooLarge
+from upscale.server.locks import is_held
 
 log = logs.get("server")
 
@@ -51,7 +52,8 @@ class Spool:
         private_folder(self._folder)
         with _alone(self._folder):
             for leftover in self._folder.iterdir():
-                if leftover.is_dir() and _unlocked(leftover / "lock"):
+                # Also where one died before it made its lock.
+                if leftover.is_dir() and not is_held(leftover / "lock"):
                     shutil.rmtree(leftover, ignore_errors=True)
             own = Path(tempfile.mkdtemp(dir=self._folder))
             self._lock = (own / "lock").open("wb")
@@ -212,15 +214,3 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(number)
-
-
-def _unlocked(lock: Path) -> bool:
-    """Whether no process holds `lock`; also where one died before it made it."""
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True

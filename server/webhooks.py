@@ -24,13 +24,14 @@ import httpx
 
 from upscale import logs
 from upscale.errors import InvalidRequest, RecordsFault
-from upscale.server.addresses import resolve
+from upscale.providers.addresses import resolve
 from upscale.server.outgoing import Outgoing, Resolver, Unusable, host_of, parsed
-from upscale.server.recording import Recorder, whole
+from upscale.server.recording import Recorder
 from upscale.server.records.rows import Row
 from upscale.server.records.times import now_ms
 from upscale.server.shown import request_body
 from upscale.server.signing import ADVICE, read_secrets, signature
+from upscale.server.threads import whole
 from upscale.settings import Settings
 
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ from typing import BinaryIO
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event, text
 
+from upscale.server.locks import is_held
+
 _NEW = ".new"
 
 
@@ -49,7 +51,7 @@ class Owner:
         if token == _name(self._number):
             return True
         if self._folder is not None:
-            return _held(self._folder / token)
+            return is_held(self._folder / token)
         asked = text("SELECT pg_try_advisory_xact_lock(:n)")
         return not connection.scalar(asked, {"n": int(token, 16)})
 
@@ -57,7 +59,7 @@ class Owner:
         """Remove the locks of processes that are gone."""
         if self._folder is not None and self._folder.is_dir():
             for lock in self._folder.iterdir():
-                if not lock.name.endswith(_NEW) and not _held(lock):
+                if not lock.name.endswith(_NEW) and not is_held(lock):
                     lock.unlink(missing_ok=True)
 
     def release(self) -> None:
@@ -104,15 +106,3 @@ def _locked(folder: Path, name: str) -> BinaryIO:
     # Named when it is held: nobody ever sees it free.
     new.rename(folder / name)
     return file
-
-
-def _held(lock: Path) -> bool:
-    """Whether a process holds it; when in doubt, yes."""
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False

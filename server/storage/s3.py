@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from upscale.errors import InvalidRequest, OutputFault, ServerFault
-from upscale.server.addresses import is_loopback
+from upscale.providers.addresses import is_loopback
 from upscale.server.spool import private_file, storing
 from upscale.server.storage.stored import Reader, Stored
 from upscale.settings import Settings, host_names

@@ -24,7 +24,7 @@ from upscale.errors import (
     QueueFull,
     SpoolFull,
 )
-from upscale.server.addresses import covers
+from upscale.providers.addresses import covers
 from upscale.server.errors import error_reply
 from upscale.server.hosts import own_names
 from upscale.settings import Settings

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from upscale.errors import InvalidRequest, TooLarge
-from upscale.server.addresses import is_public
+from upscale.providers.addresses import is_public
+from upscale.providers.pinning import pinned
 from upscale.server.fetch import Fetcher
-from upscale.server.outgoing import pinned
 from upscale.settings import Settings
 
 
