@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -33,7 +31,7 @@ from upscale.errors import (
     SpoolFull,
     UpscaleError,
 )
-from upscale.server.ids import random_token
+from upscale.server.job_folders import JobFolders, on_disk
 from upscale.server.recording import Recorder, Recording, error_fields, status_of
 from upscale.server.records.database import Database
 from upscale.server.records.queue import JobQueue
@@ -41,7 +39,7 @@ from upscale.server.records.rows import Row
 from upscale.server.replies import metadata, result
 from upscale.server.running import Running
 from upscale.server.shown import position_of, request_body
-from upscale.server.spool import Spool, private_folder, storing
+from upscale.server.spool import Spool, storing
 from upscale.server.threads import asked, whole
 from upscale.server.work import Turn, expected, most_bytes, run
 
@@ -102,7 +100,8 @@ class Background:
         limit: int,
         webhooks: Webhooks,
     ) -> None:
-        self._folder, self._database, self._recorder = folder, database, recorder
+        self._folders = JobFolders(folder, spool)
+        self._database, self._recorder = database, recorder
         self._webhooks = webhooks
         self._running, self._spool, self._limit = running, spool, limit
         self._queue: JobQueue | None = None
@@ -111,14 +110,12 @@ class Background:
         self._callers: dict[str, str] = {}
         self._closing = False
         self._claiming: asyncio.Task[Any] | None = None
-        self._sizes: dict[str, int] = {}
         self._positions: list[str] = []
         self._positions_until = 0.0
 
     def open(self) -> None:
         """Take over what earlier processes have left. Blocks. Raises RecordsFault, OutputFault."""
-        private_folder(self._folder)
-        self._queue = JobQueue(self._database, _place(self._folder))
+        self._queue = JobQueue(self._database, self._folders.open())
         found = self._queue.recover()
         for name in ("cancelled", "requeued", "failed"):
             ids = getattr(found, name)
@@ -126,14 +123,14 @@ class Background:
                 log.warning("left by a server that died", extra=logs.fields(**{name: len(ids)}))
         # A server beside this one may be accepting a job: its folder is there after its record, and
         # before that says that it is a job's.
-        folders = [folder for folder in self._folder.iterdir() if folder.is_dir()]
+        folders = self._folders.found()
         unfinished = self._queue.unfinished() + self._queue.unfinished(background=False)
         waiting = {row.id for row in unfinished}
-        for folder in folders:
-            if folder.name in waiting:
-                self._hold(folder.name)
+        for request_id in folders:
+            if request_id in waiting:
+                self._folders.hold(request_id)
             else:
-                shutil.rmtree(folder, ignore_errors=True)
+                self._folders.forget(request_id)
 
     async def accept(self, record: Recording, work: Accepted, source: Path) -> Row:
         """Make a job of a request; its picture is moved into the job's folder. When this returns,
@@ -141,7 +138,7 @@ class Background:
 
         Raises QueueFull where too many wait, and what storing raises.
         """
-        waiting = len(self._sizes)
+        waiting = len(self._folders)
         if waiting >= self._limit:
             wait = await whole(self._jobs.expected_seconds)
             raise QueueFull(
@@ -149,18 +146,16 @@ class Background:
                 "Try again later.",
                 retry_after=min(_MOST_RETRY_AFTER, round(wait / waiting) + 1),
             )
-        folder = self._folder / record.id
-        self._sizes[record.id] = 0
+        self._folders.reserve(record.id)
         try:
-            with storing("the job"):
-                await whole(lambda: _keep(source, folder))
-            self._hold(record.id)
+            await whole(lambda: self._folders.keep(record.id, source))
+            self._folders.hold(record.id)
             change = asyncio.ensure_future(
                 record.change(
                     durable=True,
                     background=True,
                     order=work.to_json(),
-                    source="source",
+                    source=self._folders.path(record.id).name,
                     place=self._jobs.place,
                     **self._webhooks.fields,
                 )
@@ -177,7 +172,7 @@ class Background:
                 raise
         except BaseException:
             if not record.handed_over:
-                await asyncio.to_thread(self._forget, record.id)
+                await asyncio.to_thread(self._folders.forget, record.id)
             raise
         record.hand_over()
         self._news.set()
@@ -242,7 +237,7 @@ class Background:
         if ended and row.webhook_url:
             self._webhooks.ended(row.id)
         if row.background and row.status == "pending" and ended and not stopped:
-            await asyncio.to_thread(self._forget, row.id)
+            await asyncio.to_thread(self._folders.forget, row.id)
         return ended
 
     @property
@@ -338,8 +333,8 @@ class Background:
         feed = self._recorder.feeds.open(row.id)
         feed.tell("state", {"status": "processing", "attempt": row.attempts})
         accepted = Accepted.from_json(row.order or "")
-        folder = self._folder / row.id
-        source, target = folder / "source", folder / "result"
+        source = self._folders.path(row.id)
+        target = source.with_name("result")
         plan, factor = await self._plan(ours, accepted, source)
         note = _Notes(self._recorder, row.id)
 
@@ -363,7 +358,7 @@ class Background:
             self._spool.count(-size, ahead=-size)
             await note.close()
         with storing("the result"):
-            await asyncio.to_thread(_on_disk, target)  # before its record says so
+            await asyncio.to_thread(on_disk, target)  # before its record says so
         name = await asyncio.to_thread(ours.media.adopt, target, plan.output.format)
         cost = row.quote_micros or 0
         about = metadata(accepted.model, plan, cost, receipt)
@@ -405,25 +400,12 @@ class Background:
         corrected = await expected(planned, ours.speeds)
         return corrected.plan, corrected.factor
 
-    def _hold(self, request_id: str) -> None:
-        """Count a job's picture in the spool."""
-        size = 0
-        with contextlib.suppress(OSError):
-            size = (self._folder / request_id / "source").stat().st_size
-        self._sizes[request_id] = size
-        self._spool.count(size)
-
     async def _tidy(self, request_id: str) -> None:
         """Remove a job's folder once its end is written: until then another process may have to
         run it again.
         """
-        if not self._recorder.owes(request_id, lambda: self._forget(request_id)):
-            await asyncio.to_thread(self._forget, request_id)
-
-    def _forget(self, request_id: str) -> None:
-        """Remove a job's folder."""
-        shutil.rmtree(self._folder / request_id, ignore_errors=True)
-        self._spool.count(-self._sizes.pop(request_id, 0))
+        if not self._recorder.owes(request_id, lambda: self._folders.forget(request_id)):
+            await asyncio.to_thread(self._folders.forget, request_id)
 
 
 class _Notes:
@@ -463,35 +445,3 @@ async def accepted_reply(ours: Services, row: Row) -> Response:
 
 def _cancelled() -> JobCancelled:
     return JobCancelled("The request was cancelled.")
-
-
-def _keep(source: Path, folder: Path) -> None:
-    """Move a picture into the new `folder`, to be there after a power cut, too. Raises OSError."""
-    folder.mkdir(mode=0o700)
-    kept = folder / "source"
-    source.replace(kept)
-    for path in (kept, folder, folder.parent):
-        _on_disk(path)
-
-
-def _on_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-def _place(folder: Path) -> str:
-    """The name of this folder in records, which servers with other disks may share."""
-    file = folder / "place"
-    with contextlib.suppress(FileNotFoundError):
-        return file.read_text()
-    new = folder / f"place-{random_token()}"
-    new.write_text(random_token())
-    _on_disk(new)
-    with contextlib.suppress(FileExistsError):
-        file.hardlink_to(new)  # two that start at once agree on one
-    new.unlink()
-    return file.read_text()
