@@ -44,7 +44,11 @@ def test_the_audit_is_json_in_both_forms(
     monkeypatch.setattr("sys.stderr", stream)
     logs.setup("info", form)
     logs.get(logs.AUDIT).info("request ended", extra=logs.fields(who="key_1", sent_to=None))
-    line = json.loads(stream.getvalue())
+    text = stream.getvalue()
+    if form == "text":
+        begin, text = text[:24], text[24:]
+        assert begin.endswith(" info    audit: ")
+    line = json.loads(text)
     assert (line["room"], line["who"], line["sent_to"]) == ("audit", "key_1", None)
 
 

@@ -1,8 +1,8 @@
 """Structured logs: one line an event, with fields, without secrets.
 
 `log = logs.get("server")`, then `log.info("job done", extra=fields(job=id, seconds=1.2))`.
-The text form is `time level room: message key=value …`; the JSON form has one object a line, and so
-has the audit in both.
+The text form is `time level room: message key=value …`; the JSON form has one object a line. The
+audit has that object in the text form, too, in place of message and fields.
 Values of fields whose name looks like a secret, and bearer tokens or URL queries inside any value,
 are masked before they are written.
 """
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 AUDIT = "audit"
-"""The room whose lines are JSON in either form: programs read who sent what where."""
+"""The room whose lines hold JSON in either form: programs read who sent what where."""
 
 _SECRET_NAME = re.compile(r"key|token|secret|password|authorization|cookie", re.IGNORECASE)
 _BEARER = re.compile(r"\b(Bearer|Key|Basic|Token)\s+\S+", re.IGNORECASE)
@@ -67,9 +67,10 @@ class _TextFormatter(logging.Formatter):
         message, extra = _masked(record)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         room = record.name.removeprefix("upscale.")
+        begin = f"{clock} {record.levelname.lower():7} {room}: "
         if room == AUDIT:
-            return _JsonFormatter().format(record)
-        line = f"{clock} {record.levelname.lower():7} {room}: {message}"
+            return begin + _JsonFormatter().format(record)
+        line = begin + message
         for key, value in extra.items():
             line += f" {key}={value}"
         if record.exc_info:
