@@ -81,7 +81,7 @@ def _read(log: RequestLog, chosen: Chosen, limit: int) -> list[Row]:
 
 def _shown(row: Row) -> dict[str, Any]:
     """As the API shows it, and what only the operator may know; no link, no body, no hook."""
-    from upscale.server.records.rows import to_public
+    from upscale.server.records.rows import remote_facts, to_public
 
     return to_public(row) | {
         "executed_model": row.executed_model,
@@ -90,9 +90,8 @@ def _shown(row: Row) -> dict[str, Any]:
         "dry_run": row.dry_run,
         "attempts": row.attempts,
         "client": row.client,
-        "sent_to": row.sent_to,
-        "sent_bytes": row.sent_bytes,
         "purged": row.purged,
+        **remote_facts(row),
     }
 
 

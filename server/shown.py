@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from upscale.server.records.rows import Row, to_public
+from upscale.server.records.rows import Row, remote_facts, to_public
 from upscale.server.records.times import iso, now_ms
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def request_body(ours: Services, row: Row, position: int | None = None) -> dict[
         "expected_seconds": row.expected_seconds,
         "expected_end": None if row.ended else _expected_end(ours, row, progress, position),
         "attempts": row.attempts,
+        **remote_facts(row),
         "response": json.loads(row.reply) if row.reply is not None else None,
     }
 

@@ -55,6 +55,9 @@ PENDING: dict[str, Any] = {
     "progress": None,
     "expected_seconds": 5.0,
     "expected_end": "2026-11-25T13:31:10.042Z",
+    "sent_to": None,
+    "sent_bytes": 0,
+    "remote_attempts": [],
     "attempts": 0,
     "response": None,
 }

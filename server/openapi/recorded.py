@@ -71,6 +71,15 @@ _ONE = {
         "minimum": 0,
         "description": "How often a background job was begun; 2 after a server died over it.",
     },
+    "sent_to": {**MAYBE_TEXT, "description": "Who got the picture outside of the house."},
+    "sent_bytes": {**WHOLE, "minimum": 0, "description": "How many bytes of it."},
+    "remote_attempts": {
+        "type": "array",
+        "items": {"type": "object"},
+        "description": "What was tried at which remote provider, in order: `provider`, `endpoint`, "
+        "`started` (Unix seconds), `seconds`, `sent_to`, `billed` (no, maybe or yes), and where it "
+        "failed `error` and `message`.",
+    },
     "response": {
         "description": "The reply of the edit, once there is one and until it is purged. A file in "
         "base64 is filled in by GET, and null elsewhere.",

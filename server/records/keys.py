@@ -63,6 +63,11 @@ class Key:
     reserved_micros: int
 
     @property
+    def local_only(self) -> bool:
+        """Whether its pictures must stay in the house."""
+        return not self.remote
+
+    @property
     def available_micros(self) -> int | None:
         """What it may still spend; None: as much as it likes."""
         if self.spending_limit_micros is None:

@@ -55,6 +55,8 @@ _LATE = {
     "response_size_bytes",
     "sent_to",
     "sent_bytes",
+    "remote_attempts",
+    "remote_job",
     "idempotency_key",
     "media",
     "webhook_state",
@@ -211,7 +213,7 @@ class RequestLog:
         that outlive a crash between the two can still be deleted. Raises InvalidRequest while it
         is at work.
         """
-        emptied = {"order": None, "reply": None, "progress": None, "purged": True}
+        emptied = dict.fromkeys(("order", "reply", "progress", "remote_job")) | {"purged": True}
         with self._database.write(durable=True) as connection:
             row = connection.execute(select(requests).where(requests.c.id == request_id)).first()
             if row is None:

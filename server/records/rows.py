@@ -18,7 +18,9 @@ ENDED: tuple[Status, ...] = ("completed", "upstream_failure", "rejected", "cance
 _MICROS = 1_000_000
 # Of what a caller may choose freely; longer ones are cut.
 _LONGEST = 2000
-_WHOLE = ("order", "reply", "progress", "media", "webhook_url", "idempotency_key", "source")
+_WHOLE = ("order", "reply", "progress", "webhook_url", "idempotency_key", "source")
+# Told as plain data, kept as JSON.
+_DATA = ("media", "remote_attempts", "remote_job")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,11 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Row:
-    """A recorded request; the fields are the columns of `tables.requests`."""
+    """A recorded request; the fields are the columns of `tables.requests`.
+
+    `remote_attempts`: what was tried at which provider, in order; `remote_job`: a paid call that
+    may still be running there, as a RemoteJob tells it, so that a restart can go on with it.
+    """
 
     id: str
     key_id: str | None
@@ -90,6 +96,8 @@ class Row:
     response_size_bytes: int | None
     sent_to: str | None
     sent_bytes: int
+    remote_attempts: tuple[dict[str, Any], ...]
+    remote_job: dict[str, Any] | None
     idempotency_key: str | None
     fingerprint: str | None
     priority: int
@@ -111,7 +119,12 @@ class Row:
     def of(found: Found[Any]) -> Row:
         """From a row of the table."""
         columns: dict[str, Any] = found._asdict()
-        return Row(**{**columns, "media": tuple(json.loads(columns["media"] or "[]"))})
+        data = {
+            "media": tuple(json.loads(columns["media"] or "[]")),
+            "remote_attempts": tuple(json.loads(columns["remote_attempts"] or "[]")),
+            "remote_job": json.loads(columns["remote_job"] or "null"),
+        }
+        return Row(**{**columns, **data})
 
     @property
     def ended(self) -> bool:
@@ -143,6 +156,15 @@ def to_public(row: Row) -> dict[str, Any]:
     }
 
 
+def remote_facts(row: Row) -> dict[str, Any]:
+    """Who got what of it outside of the house, as `GET /v1/requests/{id}` shows it besides."""
+    return {
+        "sent_to": row.sent_to,
+        "sent_bytes": row.sent_bytes,
+        "remote_attempts": list(row.remote_attempts),
+    }
+
+
 def columns_of(arrival: Arrival, now: int) -> dict[str, Any]:
     """The row that an arrival makes."""
     given = {field.name: getattr(arrival, field.name) for field in fields(arrival)}
@@ -166,8 +188,8 @@ def storable(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _storable(name: str, value: Any) -> Any:
-    if name == "media" and value is not None:
-        return json.dumps(list(value))
+    if name in _DATA and value is not None:
+        return json.dumps(value)
     if not isinstance(value, str):
         return value
     text = value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -81,6 +81,8 @@ requests = Table(
     Column("response_size_bytes", BigInteger),
     Column("sent_to", Text),  # who got a picture outside of the house; null: nobody
     Column("sent_bytes", BigInteger, nullable=False),
+    Column("remote_attempts", Text),  # JSON list: what was tried at which provider
+    Column("remote_job", Text),  # JSON: a paid call at a provider that may still be running
     Column("idempotency_key", Text),
     Column("fingerprint", Text),  # of the body that came with it
     Column("priority", Integer, nullable=False),

@@ -130,6 +130,7 @@ def test_requests_are_listed_without_secrets(call: Run, server: Database) -> Non
         reply="SECRET",
         sent_to="fal",
         sent_bytes=4096,
+        remote_attempts=[{"provider": "fal", "billed": "yes"}],
     )
     shown = call("requests")
     assert shown.returncode == 0, shown.stderr
@@ -140,6 +141,8 @@ def test_requests_are_listed_without_secrets(call: Run, server: Database) -> Non
     assert "104 pending, 1 completed; $1.234567; the newest 20 are shown." in shown.stdout
     rows = json.loads(call("requests", "--limit", "1000", "--json").stdout)
     assert [row["id"] for row in rows] == [f"req_{n:03d}" for n in range(105)]
+    assert (rows[1]["sent_to"], rows[1]["sent_bytes"]) == ("fal", 4096)
+    assert rows[1]["remote_attempts"] == [{"provider": "fal", "billed": "yes"}]
     chosen = call("requests", "--key", "alice", "--since", "30m30s", "--json")
     assert chosen.returncode == 2
     chosen = call("requests", "--key", "alice", "--since", "30m", "--status", "pending", "--json")

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event, text
 
 from tests.records.conftest import opened
-from tests.records.making import PATH, arrived
+from tests.records.making import PATH, arrived, read
 from upscale.errors import InvalidRequest, RecordsFault
 from upscale.server.records import database as module
 from upscale.server.records import migrations
@@ -48,6 +48,21 @@ def test_a_database_that_is_there_is_opened_as_it_is(url: str) -> None:
         KeyRing(database).create("one")
     with opened(url) as database:
         assert KeyRing(database).any()
+
+
+def test_one_of_the_first_version_is_brought_up_to_date(url: str) -> None:
+    with opened(url) as database:
+        old = arrived(RequestLog(database))
+        with database.write() as connection:
+            for column in ("remote_attempts", "remote_job"):
+                connection.execute(text(f"ALTER TABLE requests DROP COLUMN {column}"))
+            connection.execute(text("UPDATE alembic_version SET version_num = '001'"))
+    with opened(url) as database:
+        row = read(RequestLog(database), old)
+        assert (row.remote_attempts, row.remote_job) == ((), None)
+        with database.read() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, metadata) == []
 
 
 def test_one_that_a_newer_version_has_written_is_refused(url: str) -> None:

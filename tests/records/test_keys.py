@@ -21,7 +21,8 @@ def test_a_token_finds_its_key_and_no_other(database: Database) -> None:
     assert len(token) >= 44
     assert ring.find(token) == one
     assert ring.find(other) == two
-    assert (two.priority, two.models, two.remote) == (3, ("real-esrgan",), False)
+    assert (two.priority, two.models, two.local_only) == (3, ("real-esrgan",), True)
+    assert (one.local_only, one.remote) == (False, True)
     assert token.startswith(one.prefix)
     assert len(one.prefix) == 8
     for wrong in ("", "upk_", token[:-1], token + "x", token.upper(), "lmnfl_x", "upk_é", "\0"):

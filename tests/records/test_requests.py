@@ -16,7 +16,7 @@ from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.requests import RequestLog
-from upscale.server.records.rows import ENDED, Arrival, Row, to_public
+from upscale.server.records.rows import ENDED, Arrival, Row, remote_facts, to_public
 from upscale.server.records.tables import requests as table
 from upscale.server.records.times import now_ms
 
@@ -238,3 +238,22 @@ def test_a_request_as_callers_see_it(sqlite: Database) -> None:
         "request_size_bytes": None,
         "response_size_bytes": None,
     }
+
+
+def test_what_was_done_elsewhere_is_recorded(database: Database) -> None:
+    log = RequestLog(database)
+    request = arrived(log)
+    assert (read(log, request).remote_attempts, read(log, request).remote_job) == ((), None)
+    job = {"provider": "fal", "id": "x1", "urls": {"status": "https://fal.test/x1"}}
+    assert log.change(request, durable=True, remote_job=job)
+    tried = [{"provider": "topaz", "error": "unreachable"}, {"provider": "fal", "seconds": 1.5}]
+    assert log.finish(request, "completed", remote_attempts=tried, sent_to="fal.test", sent_bytes=7)
+    row = read(log, request)
+    assert (list(row.remote_attempts), row.remote_job) == (tried, job)
+    assert remote_facts(row) == {
+        "sent_to": "fal.test",
+        "sent_bytes": 7,
+        "remote_attempts": tried,
+    }
+    log.purge(request)
+    assert read(log, request).remote_job is None
