@@ -175,6 +175,7 @@ async def _running(ours: Services) -> AsyncIterator[None]:
         drain = ours.settings.drain_seconds
         await ours.background.close(ours.engine, drain)
         await ours.engine.close(drain)
+        await ours.recorder.catch_up()
         await ours.webhooks.close()
         ours.pool.close()
         ours.spool.close()

@@ -64,26 +64,25 @@ class Recorder:
         status: Status,
         *,
         key_id: str | None,
-        owed: bool = True,
         **fields: Any,
     ) -> bool:
         """End a request: in its record, for those who watch, in the audit. False where it has
         ended before.
 
-        Where the database cannot be written now, that is done as soon as it can (`owed`), or
-        RecordsFault is raised.
+        Where the database cannot be written now, the end is owed, and written as soon as it can be:
+        what was made is not lost to a lock. An end that is owed is one, too.
         """
 
         def end() -> bool:
             return self.log.finish(request_id, status, **fields)
 
-        try:
-            ended = await whole(end)
-        except RecordsFault:
-            if not owed:
-                raise
-            self._owed[request_id] = end
-            ended = True
+        ended = False
+        if request_id not in self._owed:
+            try:
+                ended = await whole(end)
+            except RecordsFault:  # logged
+                # Of two that waited for the database at once, the first one counts.
+                ended = self._owed.setdefault(request_id, end) is end
         self.feeds.end(request_id, status)
         if ended:
             log.info(
@@ -101,6 +100,11 @@ class Recorder:
             )
         return ended
 
+    @property
+    def owed(self) -> frozenset[str]:
+        """Requests that have ended, and whose records do not say so yet."""
+        return frozenset(self._owed)
+
     def owes(self, request_id: str, then: Callable[[], None]) -> bool:
         """Whether the end of a request is not written yet; `then` is called, in a thread, when it
         is.
@@ -114,12 +118,17 @@ class Recorder:
         """Write the ends that could not be written, until cancelled."""
         while True:
             await asyncio.sleep(_CATCH_UP_SECONDS)
-            for request_id, end in list(self._owed.items()):
-                with contextlib.suppress(RecordsFault):  # logged; tried again
-                    await whole(end)
-                    del self._owed[request_id]
-                    if (then := self._afterwards.pop(request_id, None)) is not None:
-                        await asyncio.to_thread(then)
+            await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Write them once, as far as that can be done now."""
+        for request_id, end in list(self._owed.items()):
+            with contextlib.suppress(RecordsFault):  # logged; tried again
+                await whole(end)
+                # Gone where the server ends while this is done a second time.
+                self._owed.pop(request_id, None)
+                if (then := self._afterwards.pop(request_id, None)) is not None:
+                    await asyncio.to_thread(then)
 
 
 class Recording:
@@ -179,7 +188,7 @@ class Recording:
         if self._begun is not None:
             with contextlib.suppress(RecordsFault):  # logged; the end says more, if it is written
                 await self._begun
-        ended = await self._finish("completed", owed=False, cost_micros=cost_micros, **fields)
+        ended = await self._finish("completed", cost_micros=cost_micros, **fields)
         self._over = True
         if not ended:
             raise JobCancelled("The request was cancelled.")

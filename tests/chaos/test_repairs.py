@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import sqlite3
@@ -276,3 +277,52 @@ def test_a_job_of_another_key_does_not_wait_for_what_a_key_has_in_the_foreground
         assert all(each.result().status_code == 200 for each in asked)
         wait_for(lambda: len(engine.jobs) == 10)
         assert [job.id for job in engine.jobs].index(light) == 1
+
+
+def test_an_end_that_is_owed_is_one_end(
+    box: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is asked for, it is told to the audit once."""
+    logging.getLogger("upscale").propagate = True
+    caplog.set_level(logging.INFO)
+    box.engine.held = True
+    job = later(box)["id"]
+    locked = failing(monkeypatch, RequestLog, "finish")
+    for _ in range(2):
+        assert box.client.delete(f"/v1/requests/{job}").is_success
+    locked.clear()
+    assert ended(box, job)["status"] == "cancelled"
+    told = [
+        each.fields["status"]  # type: ignore[attr-defined]
+        for each in caplog.records
+        if each.message == "request ended"
+    ]
+    assert told == ["cancelled"]
+    box.engine.held = False
+
+
+def test_a_server_that_stops_writes_the_ends_that_it_owes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upscale.server.recording._CATCH_UP_SECONDS", 1000.0)
+    with serving(Settings(data_dir=tmp_path)) as box:
+        locked = failing(monkeypatch, RequestLog, "finish")
+        job = later(box)["id"]
+        wait_for(lambda: locked[0] < 10**9)
+        wait_for(lambda: box.engine.waiting == 0)
+        locked.clear()
+    with sqlite3.connect(tmp_path / "records.db") as raw:
+        found = raw.execute("SELECT status FROM requests WHERE id = ?", (job,)).fetchone()
+    assert found == ("completed",)
+    assert not (tmp_path / "jobs" / job).exists()
+
+
+def test_a_result_is_handed_over_although_its_end_cannot_be_written_yet(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = failing(monkeypatch, RequestLog, "finish")
+    reply = post(box)
+    assert reply.status_code == 200, reply.text
+    assert box.client.get(reply.json()["data"][0]["url"]).is_success
+    locked.clear()
+    assert ended(box, reply.headers["x-request-id"])["status"] == "completed"
