@@ -93,18 +93,18 @@ def test_closing_ends_a_probe_at_work_and_refuses_new_ones(rgb_jpeg, tmp_path):
 def test_a_file_that_kills_two_helpers_is_refused(rgb_jpeg, monkeypatch):
     from concurrent.futures.process import BrokenProcessPool
 
-    from upscale.imaging import pool as module
+    from upscale.imaging import helpers as module
 
     calls = []
 
-    async def die(_helper, path):
-        calls.append(path)
+    async def die(_helper, _work, arguments, _seconds):
+        calls.append(*arguments)
         raise BrokenProcessPool
 
     monkeypatch.setattr(module._Helper, "_run", die)
     with pytest.raises(UnreadableImage, match="twice"):
         _run(lambda pool: pool.probe(rgb_jpeg))
-    assert calls == [rgb_jpeg, rgb_jpeg]
+    assert calls == [str(rgb_jpeg)] * 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no limit on memory here")
