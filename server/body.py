@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from python_multipart.multipart import parse_options_header
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from upscale.errors import InvalidRequest, TooLarge, UnsupportedMediaType
+from upscale.errors import InvalidRequest, JobCancelled, TooLarge, UnsupportedMediaType
 from upscale.server.forms import Form
 from upscale.server.json_reader import JsonReader
 from upscale.server.multipart import MultipartReader
@@ -43,8 +43,8 @@ async def read_form(
     """Read the whole body; files go to `folder`. The caller may be silent for `idle_seconds`.
 
     Raises TooLarge as soon as `max_bytes` are passed (at once where Content-Length says so),
-    UnsupportedMediaType, InvalidRequest for a body that is not what its header says, and what
-    `RequestFolder.take` raises.
+    UnsupportedMediaType, InvalidRequest for a body that is not what its header says, JobCancelled
+    where the caller goes away, and what `RequestFolder.take` raises.
     """
     length = request.headers.get("content-length", "")
     if length.isdecimal():
@@ -93,6 +93,8 @@ async def _limited(request: Request, max_bytes: int, idle_seconds: float) -> Asy
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
+        except ClientDisconnect:
+            raise JobCancelled("The caller closed the connection.") from None
         except TimeoutError:
             raise InvalidRequest(
                 f"The upload stalled: nothing came for {idle_seconds:g} seconds. Send it again."

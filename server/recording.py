@@ -14,17 +14,15 @@ from typing import Any
 
 from starlette.requests import Request
 
-from upscale import logs
 from upscale.errors import JobCancelled, RecordsFault, ServerFault, UpscaleError
+from upscale.server import audit
 from upscale.server.feeds import Feeds
 from upscale.server.records.database import Database
 from upscale.server.records.keys import Key
 from upscale.server.records.requests import Existing, RequestLog
 from upscale.server.records.rows import Arrival, Status
 from upscale.server.records.spending import Spending
-from upscale.server.threads import whole
-
-log = logs.get(logs.AUDIT)
+from upscale.server.threads import to_its_end, whole
 
 _CATCH_UP_SECONDS = 5.0
 
@@ -62,20 +60,24 @@ class Recorder:
         self,
         request_id: str,
         status: Status,
-        *,
-        key_id: str | None,
         **fields: Any,
     ) -> bool:
         """End a request: in its record, for those who watch, in the audit. False where it has
-        ended before.
+        ended before. Done whole, even where the caller is gone meanwhile.
 
         Where the database cannot be written now, the end is owed, and written as soon as it can be:
         what was made is not lost to a lock. An end that is owed is one, too.
         """
 
         def end() -> bool:
-            return self.log.finish(request_id, status, **fields)
+            row = self.log.finish(request_id, status, **fields)
+            if row is not None:
+                audit.tell(row)
+            return row is not None
 
+        return await to_its_end(self._finish(request_id, status, end))
+
+    async def _finish(self, request_id: str, status: Status, end: Callable[[], bool]) -> bool:
         ended = False
         if request_id not in self._owed:
             try:
@@ -84,20 +86,6 @@ class Recorder:
                 # Of two that waited for the database at once, the first one counts.
                 ended = self._owed.setdefault(request_id, end) is end
         self.feeds.end(request_id, status)
-        if ended:
-            log.info(
-                "request ended",
-                extra=logs.fields(
-                    request=request_id,
-                    who=key_id or "anonymous",
-                    what=fields.get("model"),
-                    route=fields.get("executed_model"),
-                    status=status,
-                    cost_micros=fields.get("cost_micros", 0),
-                    bytes_out_of_the_house=fields.get("sent_bytes", 0),
-                    sent_to=fields.get("sent_to"),
-                ),
-            )
         return ended
 
     @property
@@ -141,13 +129,15 @@ class Recording:
         self._arrived = self._over = False
         self.handed_over = False
         self._begun: asyncio.Future[None] | None = None
-        self._about: dict[str, Any] = {}
+        self._facts: dict[str, Any] = {}
 
     async def arrive(
         self, *, idempotency_key: str | None = None, fingerprint: str | None = None
     ) -> Existing | None:
         """Record that it came; or tell of the earlier one that it repeats."""
-        arrival = self._arrival(idempotency_key, fingerprint)
+        return await to_its_end(self._arrive(self._arrival(idempotency_key, fingerprint)))
+
+    async def _arrive(self, arrival: Arrival) -> Existing | None:
         existing = await whole(lambda: self._recorder.log.arrive(arrival))
         self._arrived = existing is None
         self._over = existing is not None
@@ -157,9 +147,12 @@ class Recording:
 
     async def change(self, **fields: Any) -> None:
         """Tell more of it. Raises JobCancelled where somebody has ended it meanwhile."""
-        self._about |= {k: v for k, v in fields.items() if k in ("model", "executed_model")}
         if not await whole(lambda: self._recorder.log.change(self.id, **fields)):
             raise JobCancelled("The request was cancelled.")
+
+    def tell(self, **facts: Any) -> None:
+        """What its end is to say however it ends, as the costs of a paid call."""
+        self._facts |= facts
 
     @property
     def share(self) -> str:
@@ -186,8 +179,9 @@ class Recording:
     async def complete(self, *, cost_micros: int, **fields: Any) -> None:
         """End it well, and book its cost. Raises JobCancelled where it has ended otherwise."""
         if self._begun is not None:
+            await asyncio.wait((self._begun,))
             with contextlib.suppress(RecordsFault):  # logged; the end says more, if it is written
-                await self._begun
+                self._begun.result()
         ended = await self._finish("completed", cost_micros=cost_micros, **fields)
         self._over = True
         if not ended:
@@ -202,19 +196,19 @@ class Recording:
             await asyncio.wait((self._begun,))
             self._begun.exception()  # told by the end that follows
         if not self._arrived:
+            if isinstance(error, RecordsFault):
+                return  # it was not to be written a moment ago: the caller has waited enough
             arrival = self._arrival(None, None)
             await whole(lambda: self._recorder.log.arrive(arrival))
-        await self._finish(status_of(error), idempotency_key=None, **error_fields(error))
+        told = {**self._facts, **error_fields(error)}
+        await self._finish(status_of(error), idempotency_key=None, **told)
 
     def hand_over(self) -> None:
         """From now on it is a background job's."""
         self._over = self.handed_over = True
 
     async def _finish(self, status: Status, **fields: Any) -> bool:
-        key_id = self.key.id if self.key else None
-        return await self._recorder.finish(
-            self.id, status, key_id=key_id, **{**self._about, **fields}
-        )
+        return await self._recorder.finish(self.id, status, **fields)
 
     def _arrival(self, idempotency_key: str | None, fingerprint: str | None) -> Arrival:
         headers = self._request.headers

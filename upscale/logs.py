@@ -34,6 +34,8 @@ def setup(level: str = "info", form: Literal["text", "json"] = "text") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     root.propagate = False
+    # Written whatever the level is: a server that tells little still says who sent what where.
+    get(AUDIT).setLevel(logging.INFO)
 
 
 def get(room: str) -> logging.Logger:

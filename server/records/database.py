@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from upscale import logs
 from upscale.errors import InvalidRequest, RecordsFault
 from upscale.server.records.faults import fault_of
 from upscale.server.records.owner import Owner
+from upscale.server.records.patience import seconds_left, too_long
 from upscale.settings import Settings
 
 log = logs.get("records")
@@ -86,8 +88,10 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that reads one state of the database. Raises RecordsFault."""
-        with self.faults(), self._connected() as connection, connection.begin():
-            yield connection
+        with self.faults(), self._connected() as connection:
+            reading = connection.execution_options(upscale_wait=_ms(self._busy_seconds))
+            with reading.begin():
+                yield reading
 
     @contextlib.contextmanager
     def write(self, *, durable: bool = False) -> Iterator[Connection]:
@@ -97,7 +101,8 @@ class Database:
         """
         with self.faults(), self._in_turn(), self._connected() as connection:
             mode = "durable" if durable else "write"
-            writing = connection.execution_options(upscale_mode=mode)
+            wait = _ms(seconds_left(self._busy_seconds))
+            writing = connection.execution_options(upscale_mode=mode, upscale_wait=wait)
             with writing.begin():
                 yield writing
 
@@ -162,8 +167,8 @@ class Database:
         if not self._is_sqlite:
             yield
             return
-        if not self._turn.acquire(timeout=self._busy_seconds):
-            raise RecordsFault("The records are in use for too long. Try again later.")
+        if not self._turn.acquire(timeout=seconds_left(self._busy_seconds)):
+            raise too_long()
         try:
             yield
         finally:
@@ -221,8 +226,7 @@ class Database:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         else:
-            milliseconds = int(self._busy_seconds * 1000)
-            event.listen(engine, "connect", lambda raw, _: _prepare_postgres(raw, milliseconds))
+            event.listen(engine, "begin", _begin_postgres)
         return engine
 
 
@@ -248,6 +252,10 @@ def _not_ours() -> InvalidRequest:
     )
 
 
+def _ms(seconds: float) -> int:
+    return max(1, math.ceil(seconds * 1000))
+
+
 def _make_private(file: Path) -> None:
     """Make the file, readable by this user alone; SQLite's own files beside it follow it."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -262,17 +270,22 @@ def _prepare_sqlite(raw: Any, _: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    mode = connection.get_execution_options().get("upscale_mode", "read")
+    options = connection.get_execution_options()
+    mode = options.get("upscale_mode", "read")
+    if mode == "outside":
+        return
+    if "upscale_wait" in options:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={options['upscale_wait']}")
     if mode == "read":
         connection.exec_driver_sql("BEGIN")
-    elif mode != "outside":
+    else:
         level = "FULL" if mode == "durable" else "NORMAL"
         connection.exec_driver_sql(f"PRAGMA synchronous={level}")
         # Two that read first and then want to write would wait for each other.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _prepare_postgres(raw: Any, milliseconds: int) -> None:
-    raw.autocommit = True
-    raw.execute(f"SET lock_timeout = {milliseconds}")
-    raw.autocommit = False
+def _begin_postgres(connection: Connection) -> None:
+    wait = connection.get_execution_options().get("upscale_wait")
+    if wait is not None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {wait}")

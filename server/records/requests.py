@@ -137,11 +137,13 @@ class RequestLog:
 
     def finish(
         self, request_id: str, status: Status, *, cost_micros: int = 0, **fields: Any
-    ) -> bool:
-        """End a request, and settle its cost or release its reservation in the same transaction.
+    ) -> Row | None:
+        """End a request, and settle its cost or release its reservation in the same transaction;
+        the request as it has ended.
 
         Costs are booked where it completed, or where there are some. A rejected one frees its
-        idempotency key: no work was done for it. False, and nothing is booked, where it has ended.
+        idempotency key: no work was done for it. None, and nothing is booked, where it has ended
+        before.
         """
         if status not in ENDED:
             raise ValueError(f"{status} is no end")
@@ -161,12 +163,13 @@ class RequestLog:
                 .values(values)
             ).rowcount
             if not ended:
-                return False
+                return None
             if status == "completed" or cost_micros:
                 settle_in(connection, request_id, cost_micros)
             else:
                 release_in(connection, request_id)
-            return True
+            one = select(requests).where(requests.c.id == request_id)
+            return Row.of(connection.execute(one).one())
 
     def get(self, request_id: str, *, key_id: str | None = None) -> Row | None:
         """A request; for a `key_id`, only if it is that key's."""

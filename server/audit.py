@@ -1,0 +1,25 @@
+"""The audit: a line of the log for each request that ends, whoever or whatever ends it."""
+
+from __future__ import annotations
+
+from upscale import logs
+from upscale.server.records.rows import Row
+
+log = logs.get(logs.AUDIT)
+
+
+def tell(row: Row) -> None:
+    """One request that has just ended, as its record has it."""
+    log.info(
+        "request ended",
+        extra=logs.fields(
+            request=row.id,
+            who=row.key_id or "anonymous",
+            what=row.model,
+            route=row.executed_model,
+            status=row.status,
+            cost_micros=row.cost_micros,
+            bytes_out_of_the_house=row.sent_bytes,
+            sent_to=row.sent_to,
+        ),
+    )
