@@ -23,6 +23,7 @@ from upscale.errors import (
     SpoolFull,
     UpscaleError,
 )
+from upscale.server import audit
 from upscale.server.endings import Endings, cancelled
 from upscale.server.job import Accepted, Job
 from upscale.server.job_folders import JobFolders
@@ -85,6 +86,9 @@ class Background:
         """Take over what earlier processes have left. Blocks. Raises RecordsFault, OutputFault."""
         self._queue = JobQueue(self._database, self._folders.open())
         found = self._queue.recover()
+        for request_id in (*found.cancelled, *found.failed):
+            if (row := self._recorder.log.get(request_id)) is not None:
+                audit.tell(row)
         for name in ("cancelled", "requeued", "failed"):
             ids = getattr(found, name)
             if ids:

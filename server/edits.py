@@ -26,10 +26,11 @@ from upscale.imaging.limits import check_input, check_output
 from upscale.imaging.probe import Probe
 from upscale.models.quote import PriceRule, Quote, make_quote
 from upscale.server.access import caller, check_model
-from upscale.server.background import Accepted, accepted_reply
+from upscale.server.background import accepted_reply
 from upscale.server.body import read_form
 from upscale.server.choosing import Named, choose_network, find_named
 from upscale.server.forms import Form, ImagePart
+from upscale.server.job import Accepted
 from upscale.server.parameters import (
     Parameters,
     is_dry_run,
@@ -45,7 +46,7 @@ from upscale.server.running import while_connected
 from upscale.server.services import Services, base_url, services
 from upscale.server.source import obtain, pick_image
 from upscale.server.spool import RequestFolder
-from upscale.server.wishes import fingerprint, idempotency_key, patience, wants_background
+from upscale.server.wishes import idempotency_key, patience, wants_background
 from upscale.server.work import Turn, blaming_the_model, expected, most_bytes, run
 from upscale.settings import Settings
 from upscale.weights.store import Network
@@ -71,12 +72,10 @@ async def edit_image(request: Request) -> Response:
         with ours.spool.request_folder() as folder:
             form = await _read(request, ours, folder)
             if repeat is not None:
-                body = await asyncio.to_thread(fingerprint, form)
-                earlier = await record.arrive(idempotency_key=repeat, fingerprint=body)
-                if earlier is not None:
-                    return await while_connected(
-                        request, ours.running, replayed(ours, earlier, folder)
-                    )
+                again = replayed(ours, record, repeat, form, folder)
+                reply = await while_connected(request, ours.running, again)
+                if reply is not None:
+                    return reply
             work = _run(request, ours, form, folder, record, keep=repeat is not None)
             return await while_connected(request, ours.running, work)
 

@@ -18,7 +18,6 @@ from upscale.errors import (
     MethodNotAllowed,
     NotFound,
     OutputFault,
-    RateLimited,
     ServerFault,
     UpscaleError,
 )
@@ -38,7 +37,7 @@ def error_reply(
         sent["x-should-retry"] = "true" if error.retry else "false"
     if error.status == 401:
         sent["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RateLimited):
+    if error.retry_after is not None:
         sent["Retry-After"] = str(error.retry_after)
     return JSONResponse(error_body(error), status_code=status or error.status, headers=sent)
 

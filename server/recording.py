@@ -14,15 +14,19 @@ from typing import Any
 
 from starlette.requests import Request
 
+from upscale import logs
 from upscale.errors import JobCancelled, RecordsFault, ServerFault, UpscaleError
 from upscale.server import audit
 from upscale.server.feeds import Feeds
 from upscale.server.records.database import Database
 from upscale.server.records.keys import Key
-from upscale.server.records.requests import Existing, RequestLog
-from upscale.server.records.rows import Arrival, Status
+from upscale.server.records.requests import RequestLog
+from upscale.server.records.rows import Arrival, Row, Status
 from upscale.server.records.spending import Spending
 from upscale.server.threads import to_its_end, whole
+from upscale.server.wishes import another_body
+
+log = logs.get("server")
 
 _CATCH_UP_SECONDS = 5.0
 
@@ -133,17 +137,27 @@ class Recording:
 
     async def arrive(
         self, *, idempotency_key: str | None = None, fingerprint: str | None = None
-    ) -> Existing | None:
-        """Record that it came; or tell of the earlier one that it repeats."""
+    ) -> Row | None:
+        """Record that it came; or tell of the earlier one that it repeats. Raises InvalidRequest
+        where the body of that was another.
+        """
         return await to_its_end(self._arrive(self._arrival(idempotency_key, fingerprint)))
 
-    async def _arrive(self, arrival: Arrival) -> Existing | None:
+    async def _arrive(self, arrival: Arrival) -> Row | None:
         existing = await whole(lambda: self._recorder.log.arrive(arrival))
+        if existing is not None and not existing.same:
+            raise another_body()
         self._arrived = existing is None
         self._over = existing is not None
-        if self._arrived:
-            self._recorder.feeds.open(self.id).tell("state", {"status": "pending"})
-        return existing
+        if existing is not None:
+            return existing.row
+        self._recorder.feeds.open(self.id).tell("state", {"status": "pending"})
+        return None
+
+    def repeats(self, request_id: str) -> None:
+        """It is answered as that request was, whose record is the one to look at."""
+        log.info("repeat", extra=logs.fields(request=self.id, of=request_id))
+        self._request.state.request_id = request_id
 
     async def change(self, **fields: Any) -> None:
         """Tell more of it. Raises JobCancelled where somebody has ended it meanwhile."""

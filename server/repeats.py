@@ -1,4 +1,8 @@
-"""A request that came before, by its idempotency key: answered like the first, without work."""
+"""A request that came before, by its idempotency key: answered like the first, without work.
+
+It is the same request sent again, and has no record of its own: its reply bears the id of the
+first, whose record says what became of both.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +12,57 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from upscale.errors import InvalidRequest, JobCancelled, NotFound, ServerFault, UpscaleError
+from upscale.errors import NotFound, ServerFault, recorded
 from upscale.server.background import accepted_reply
-from upscale.server.records.requests import Existing
+from upscale.server.forms import Form
+from upscale.server.recording import Recording
 from upscale.server.records.rows import Row
 from upscale.server.replies import inlined
 from upscale.server.services import Services
 from upscale.server.spool import RequestFolder
 from upscale.server.threads import asked
-from upscale.server.wishes import another_body
+from upscale.server.wishes import fingerprint
 
 _LOOK_SECONDS = 0.25
 
 
-async def replayed(ours: Services, earlier: Existing, folder: RequestFolder) -> Response:
-    """The reply of the earlier request, once it has one. Raises what that failed with,
-    NotFound where that was purged, InvalidRequest where its body was another.
+async def replayed(
+    ours: Services, record: Recording, name: str, form: Form, folder: RequestFolder
+) -> Response | None:
+    """The reply of the earlier request with the idempotency key `name`, once it has one.
+
+    None where there is no such request, or not any more: one that is cancelled gives its name back,
+    and this one becomes the first. Raises what the earlier one failed with, NotFound where that was
+    purged, InvalidRequest where its body was another.
     """
-    if not earlier.same:
-        raise another_body()
-    row = earlier.row
-    if row.background:
-        return await accepted_reply(ours, row)
-    while not row.ended:
+    body = await asyncio.to_thread(fingerprint, form)
+    while (earlier := await record.arrive(idempotency_key=name, fingerprint=body)) is not None:
+        row = await _settled(ours, earlier)
+        if row is None or (row.status == "cancelled" and row.idempotency_key is None):
+            continue
+        record.repeats(row.id)
+        if row.background:
+            return await accepted_reply(ours, row)
+        if row.purged:
+            raise NotFound("The reply of the request that this one repeats was deleted.")
+        if row.status != "completed":
+            message = f"The request that this one repeats has failed: {row.error_message}"
+            raise recorded(row.error_status, row.error_code, message)
+        if row.reply is None:
+            raise ServerFault("The reply of the request that this one repeats is gone.")
+        return await kept_reply(ours, row, json.loads(row.reply), folder)
+    return None
+
+
+async def _settled(ours: Services, row: Row) -> Row | None:
+    """The request once it has ended, or is a background job; None where its record is gone."""
+    while not row.ended and not row.background:
         await asyncio.sleep(_LOOK_SECONDS)
         found = await asked(ours.recorder.log.get, row.id)
         if found is None:
-            raise JobCancelled("The earlier request with this Idempotency-Key is gone.")
+            return None
         row = found
-    if row.purged:
-        raise NotFound("The reply of the request that this one repeats was deleted.")
-    if row.status != "completed" or row.reply is None:
-        raise _ended_badly(row)
-    return await kept_reply(ours, row, json.loads(row.reply), folder)
+    return row
 
 
 async def kept_reply(ours: Services, row: Row, body: Any, folder: RequestFolder) -> Response:
@@ -59,9 +81,3 @@ async def kept_reply(ours: Services, row: Row, body: Any, folder: RequestFolder)
     file = target.open("rb")
     folder.lend(file, target.stat().st_size)
     return inlined(body, file)
-
-
-def _ended_badly(row: Row) -> UpscaleError:
-    message = f"The request that this one repeats has failed: {row.error_message}"
-    blamed = row.error_status is not None and row.error_status < 500
-    return InvalidRequest(message) if blamed else ServerFault(message)

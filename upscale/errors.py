@@ -37,18 +37,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+# When another try is worth it where nothing better is known, in seconds.
+_SOON = 5
+
 
 class UpscaleError(Exception):
     """The root. `field` names the request parameter to blame, where one is.
 
     `retry` tells a client whether to try the same request again: False sends
-    `x-should-retry: false`, None leaves it to the client's own rules.
+    `x-should-retry: false`, None leaves it to the client's own rules. `retry_after` is in how many
+    seconds, where that can be told.
     """
 
     status: int = 500
     code: ClassVar[str] = "INTERNAL_ERROR"
     type: str = "server_error"
     retry: ClassVar[bool | None] = None
+    retry_after: int | None = None
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -332,6 +337,19 @@ class Draining(ServerFault):
 
     status = 503
     retry = None
+    retry_after = _SOON
+
+
+def recorded(status: int | None, code: str | None, message: str) -> UpscaleError:
+    """The error of which a record has kept these, as far as they tell; one that is worth another
+    try says when.
+    """
+    if code == UpstreamError.code:
+        return UpstreamError(message, status=status or UpstreamError.status)
+    coded = [cls for cls in _CLASSES.values() if cls.code == code and cls is not UpscaleError]
+    found = [cls for cls in coded if cls.status == status] or coded or [ServerFault]
+    facts = {"retry_after": _SOON} if status in (429, 503) else {}
+    return UpscaleError.from_wire({"class": found[0].__name__, "message": message, "facts": facts})
 
 
 def _tree(root: type[UpscaleError]) -> dict[str, type[UpscaleError]]:
