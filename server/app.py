@@ -173,7 +173,7 @@ async def _running(ours: Services) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         drain = ours.settings.drain_seconds
-        await ours.background.close(ours.engine, drain)
+        await ours.background.close(drain)
         await ours.engine.close(drain)
         await ours.recorder.catch_up()
         await ours.webhooks.close()

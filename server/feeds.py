@@ -8,19 +8,21 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from upscale.engine.plan import Plan
 from upscale.engine.receipt import Progress
+from upscale.engine.shares import refusal
 from upscale.errors import RateLimited
 
 # Events that are kept for those who come back; progress comes at most twice a second.
 _KEPT = 1000
 _PROGRESS_EVERY = 0.5
 _WATCHERS = 200
+_RETRY_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,15 @@ class Event:
 
 
 class Feed:
-    """The events of one request. Belongs to the event loop."""
+    """The events of one request. Belongs to the event loop.
+
+    `here`: this process is or will be at work on it, and ends it; others live while they are
+    watched.
+    """
 
     def __init__(self) -> None:
+        self.here = False
+        self.watchers = 0
         # Events of another process, or of another attempt, are not taken for these.
         self.name = secrets.token_hex(4)
         self.progress: dict[str, Any] | None = None
@@ -46,6 +54,12 @@ class Feed:
         self._news = asyncio.Event()
         self._begun: float | None = None
         self._next = 0.0
+
+    def again(self) -> None:
+        """It waits once more: what was done of it is done no longer."""
+        self.progress = self._begun = None
+        self._next = 0.0
+        self.tell("state", {"status": "pending"})
 
     def tell(self, kind: str, data: dict[str, Any], *, last: bool = False) -> None:
         """One more event; none follows the last."""
@@ -84,7 +98,7 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of the requests at work in this process, and how many watch.
+    """The feeds of requests, and who watches.
 
     `closing`: the server is about to end, and whoever watches should come back to the next one.
     """
@@ -92,33 +106,57 @@ class Feeds:
     def __init__(self) -> None:
         self._feeds: dict[str, Feed] = {}
         self.closing = False
-        self._watchers = 0
+        self._watchers: Counter[str] = Counter()
 
     def close(self) -> None:
         """End all streams soon: the server is about to end."""
         self.closing = True
 
-    def check(self) -> None:
-        """Raise RateLimited where as many watch as may."""
-        if self._watchers >= _WATCHERS:
-            raise RateLimited(f"{_WATCHERS} streams are open. Try again later.", retry_after=10)
-
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Meanwhile one more watches."""
-        self._watchers += 1
+    def place(self, caller: str) -> Iterator[None]:
+        """Meanwhile one stream more of a caller is open. Raises RateLimited where as many are as
+        may be.
+        """
+        open_now = self._watchers.total()
+        if why := refusal(self._watchers[caller], open_now, _WATCHERS):
+            raise RateLimited(
+                f"{open_now} streams are open; {why}. Try again later.", retry_after=_RETRY_SECONDS
+            )
+        self._watchers[caller] += 1
         try:
             yield
         finally:
-            self._watchers -= 1
+            self._watchers[caller] -= 1
+            self._watchers += Counter()  # forgets those at zero
 
     def get(self, request_id: str) -> Feed | None:
-        """The feed of a request that is at work or waits here."""
+        """The feed of a request that is at work or waits here, or is watched."""
         return self._feeds.get(request_id)
 
     def open(self, request_id: str) -> Feed:
-        """The feed of a request, made where there is none."""
-        return self._feeds.setdefault(request_id, Feed())
+        """The feed of a request that this process works on, made where there is none."""
+        feed = self._feeds.setdefault(request_id, Feed())
+        feed.here = True
+        return feed
+
+    @contextlib.contextmanager
+    def watched(self, request_id: str) -> Iterator[Feed]:
+        """The feed of a request, which may be another process's, while somebody watches it."""
+        feed = self._feeds.setdefault(request_id, Feed())
+        feed.watchers += 1
+        try:
+            yield feed
+        finally:
+            feed.watchers -= 1
+            self._drop(request_id)
+
+    def leave(self, request_id: str) -> None:
+        """A request waits again, for whichever process takes it."""
+        feed = self._feeds.get(request_id)
+        if feed is not None:
+            feed.again()
+            feed.here = False
+            self._drop(request_id)
 
     def end(self, request_id: str, status: str) -> None:
         """The last event of a request; those who watch get it still."""
@@ -126,15 +164,25 @@ class Feeds:
         if feed is not None:
             feed.tell("state", {"status": status}, last=True)
 
+    def _drop(self, request_id: str) -> None:
+        feed = self._feeds.get(request_id)
+        if feed is not None and not feed.here and not feed.watchers:
+            del self._feeds[request_id]
+
 
 def described(progress: Progress, plan: Plan, seconds: float) -> dict[str, Any]:
-    """Progress for callers: `seconds` since its first tile was begun."""
+    """Progress for callers: `seconds` since its first tile was begun.
+
+    The speed is that of the tiles: rows of the result are finished only when a whole line of tiles
+    is.
+    """
     done, total = progress.tiles_done, progress.tiles_total
     left = plan.expected_seconds if not done else seconds / done * (total - done)
+    megapixels = plan.width * plan.height / 1e6 * done / total if total else 0.0
     return {
         "stage": progress.stage,
         "tiles_done": done,
         "tiles_total": total,
-        "megapixels_per_second": round(progress.megapixels / seconds, 3) if seconds > 0 else None,
+        "megapixels_per_second": round(megapixels / seconds, 3) if done and seconds > 0 else None,
         "seconds_left": round(left, 1),
     }

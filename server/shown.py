@@ -38,9 +38,11 @@ async def position_of(ours: Services, row: Row) -> int | None:
     """How many jobs run before a request that waits; None for others."""
     if row.status != "pending":
         return None
-    if row.background:
-        return (await ours.background.positions()).get(row.id)
-    return ours.engine.position(row.id)
+    if row.background and not ours.background.has_taken(row.id):
+        return await ours.background.position(row)
+    place = ours.engine.position(row.id)
+    # One that was taken a moment ago is on its way to the device, behind all that stand there.
+    return ours.engine.waiting if place is None and row.background else place
 
 
 def _expected_end(

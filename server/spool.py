@@ -34,13 +34,14 @@ class Spool:
     """The folder `folder`, shared by server processes of one user.
 
     Requests of this process hold at most `max_bytes` in it, and take none of the last
-    `min_free_bytes` of the disk.
+    `min_free_bytes` of the disk. The pictures of background jobs count in it, and may take at most
+    `parking` bytes while they wait: what is at work finds room beside them.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = 1 << 62, min_free_bytes: int = 0) -> None:
         self._folder = folder
         self._max_bytes, self._min_free_bytes = max_bytes, min_free_bytes
-        self._held = self._ahead = 0
+        self._held = self._ahead = self._parked = 0
         # Counted down where a file is let go of, which may be anywhere: in `count` itself, too.
         self._counting = threading.RLock()
         self._own: Path | None = None
@@ -70,8 +71,13 @@ class Spool:
 
     @property
     def held(self) -> int:
-        """Bytes that the requests at work have taken."""
+        """Bytes that the requests at work, and the pictures of jobs, have taken."""
         return self._held
+
+    @property
+    def parking(self) -> int:
+        """Bytes that pictures of background jobs may take while they wait."""
+        return self._max_bytes // 2
 
     @contextlib.contextmanager
     def request_folder(self) -> Iterator[RequestFolder]:
@@ -88,8 +94,10 @@ class Spool:
                 self._stale.append(folder.path)
             folder.give_back(folder.held)
 
-    def check(self, size: int, held: int = 0) -> None:
-        """Raise what stands against `size` bytes more for a request that holds `held`.
+    def check(self, size: int, held: int = 0, *, parked: bool = False) -> None:
+        """Raise what stands against `size` bytes more for a request that holds `held`, or for a job
+        whose picture is `parked` here. Where nothing else is at work, no picture that waits is in
+        the way of a job: else none would ever make room.
 
         TooLarge where they would not fit an empty spool, SpoolFull where others are in the way,
         OutputFault where the disk is too full.
@@ -103,7 +111,8 @@ class Spool:
                 advice="Send a smaller file, or raise UPSCALE_MAX_SPOOL_BYTES on the server.",
                 field=None,
             )
-        if self._held + size > self._max_bytes:
+        alone = parked and self._held == self._parked
+        if self._held + size > self._max_bytes and not alone:
             raise SpoolFull(
                 "The server's folder for uploads and results is full of other requests. "
                 "Try again later.",
@@ -114,11 +123,14 @@ class Spool:
         if size and free - self._ahead - size < self._min_free_bytes:
             raise OutputFault("Cannot store what this request needs: the disk is nearly full.")
 
-    def count(self, size: int, ahead: int = 0) -> None:
-        """Add to what is held, and to what of it is not written yet."""
+    def count(self, size: int, *, ahead: int = 0, parked: int = 0) -> None:
+        """Add to what is held, to what of it is not written yet, and to what of it are pictures of
+        jobs.
+        """
         with self._counting:
             self._held += size
             self._ahead += ahead
+            self._parked += parked
 
     def sweep(self) -> None:
         """Try again to remove what could not be removed when its request ended."""

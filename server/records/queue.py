@@ -1,4 +1,7 @@
-"""Background jobs that wait for their turn, and what a dead process left behind."""
+"""Background jobs that wait for their turn, and what a dead process left behind.
+
+A job that a process has taken stays pending, at position 0, until the device begins with it.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,34 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from upscale.server.records.database import Database
-from upscale.server.records.rows import ENDED, UNFINISHED, Row
+from upscale.server.records.rows import ENDED, UNFINISHED, Row, storable
 from upscale.server.records.spending import release_in
-from upscale.server.records.tables import requests, turns
+from upscale.server.records.tables import keys, requests, turns
 from upscale.server.records.times import now_ms
 
 # A job that was running twice when its process died is not tried again.
 ATTEMPTS = 2
 _TAKING = 0x74616B65  # the number under which jobs are taken one at a time
+# Every so many jobs one is taken of whoever was served longest ago, so that a stream of jobs of a
+# higher priority starves nobody.
+_EVEN_EVERY = 4
 
 _table = requests.c
+_caller_key = keys.c.id == _table.key_id
 
 
 @dataclass(frozen=True)
@@ -41,24 +59,41 @@ class JobQueue:
         self._database = database
         self.place = place
 
+    def add(self, request_id: str, **fields: Any) -> Row | None:
+        """Make a background job of a request that waits; its row. None where it has ended. On the
+        disk when this returns.
+        """
+        with self._database.write(durable=True) as connection:
+            made = connection.execute(
+                update(requests)
+                .where(_table.id == request_id, _table.status == "pending")
+                .values({**storable(fields), "background": True, "place": self.place})
+                .returning(*requests.c)
+            ).first()
+            return None if made is None else Row.of(made)
+
     def waiting(self) -> list[str]:
         """Ids of the waiting jobs in the order in which `claim` would take them now."""
-        asked = (
-            select(_table.id, _table.caller)
-            .where(_table.background, _table.status == "pending", _table.place == self.place)
-            .order_by(_table.priority.desc(), _table.created_at, _table.id)
+        asked = self._waiting(_table.id, _table.caller, _table.priority).order_by(
+            _table.priority.desc(), _table.created_at, _table.id
         )
         with self._database.read() as connection:
             rows = connection.execute(asked).all()
             served = {row.caller: row.served for row in connection.execute(select(turns))}
-        lines: dict[str, deque[str]] = {}
-        for row in rows:
-            lines.setdefault(row.caller, deque()).append(row.id)
+        lines: dict[str, deque[tuple[int, int, str]]] = {}
+        for arrival, row in enumerate(rows):
+            lines.setdefault(row.caller, deque()).append((-row.priority, arrival, row.id))
         order: list[str] = []
         last = max(served.values(), default=0)
+
+        def rank(caller: str) -> tuple[int, ...]:
+            priority, arrival, _ = lines[caller][0]
+            turn = served.get(caller, 0)
+            return (turn, priority, arrival) if _is_even(last + 1) else (priority, turn, arrival)
+
         while lines:
-            caller = min(lines, key=lambda each: served.get(each, 0))
-            order.append(lines[caller].popleft())
+            caller = min(lines, key=rank)
+            order.append(lines[caller].popleft()[2])
             last += 1
             served[caller] = last
             if not lines[caller]:
@@ -73,51 +108,65 @@ class JobQueue:
         with self._database.read() as connection:
             return float(connection.scalar(work) or 0.0)
 
-    def claim(self, without: Collection[str] = ()) -> Row | None:
-        """Take the next waiting job for this process, of other callers than those `without`; None
-        where none waits.
+    def claim(self, without: Collection[str] = (), ended: Collection[str] = ()) -> Row | None:
+        """Take the next waiting job for this process, of other callers than those `without` and
+        none of `ended`; None where none waits.
 
-        Keys take turns: first the one that was served longest ago, then the higher priority, then
-        the earlier arrival. Requests without a key count as one.
+        The highest priority comes first; keys of the same priority take turns, then the earlier
+        arrival counts. One job of four goes to the key that was served longest ago, whatever its
+        priority. Requests without a key count as one.
         """
-        served = func.coalesce(turns.c.served, 0)
-        next_one = (
-            select(_table.id, _table.caller)
-            .join_from(requests, turns, turns.c.caller == _table.caller, isouter=True)
-            .where(_table.background, _table.status == "pending", _table.place == self.place)
-            .where(_table.caller.not_in(without))
-            .order_by(served, _table.priority.desc(), _table.created_at, _table.id)
-            .limit(1)
+        waiting = self._waiting(_table.id, _table.caller).where(
+            _table.caller.not_in(without), _table.id.not_in(ended)
         )
         with self._database.read() as connection:  # a look costs no lock
-            if connection.execute(next_one).first() is None:
+            if connection.execute(waiting.limit(1)).first() is None:
                 return None
         with self._database.write() as connection:
             self._database.serialise(connection, _TAKING)
-            found = connection.execute(next_one).first()
+            turn = (connection.scalar(select(func.max(turns.c.served))) or 0) + 1
+            served, urgent = func.coalesce(turns.c.served, 0), _table.priority.desc()
+            first = (served, urgent) if _is_even(turn) else (urgent, served)
+            found = connection.execute(
+                waiting.join_from(requests, turns, turns.c.caller == _table.caller, isouter=True)
+                .order_by(*first, _table.created_at, _table.id)
+                .limit(1)
+            ).first()
             if found is None:
                 return None
-            self._count_turn(connection, found.caller)
+            self._count_turn(connection, found.caller, turn)
             taken = connection.execute(
                 update(requests)
-                .where(_table.id == found.id, _table.status == "pending")
+                .where(_table.id == found.id)
+                .values(owner=self._database.owner.token(), position=0)
+                .returning(*requests.c)
+            ).one()
+            return Row.of(taken)
+
+    def begin(self, request_id: str) -> bool:
+        """The device begins with a job that this process has taken: one more attempt. False where
+        it has ended, or is another process's.
+        """
+        with self._database.write() as connection:
+            begun = connection.execute(
+                update(requests)
+                .where(_table.id == request_id, _table.status == "pending", _table.background)
+                .where(_table.position == 0, _table.owner == self._database.owner.token())
                 .values(
                     status="processing",
-                    owner=self._database.owner.token(),
                     attempts=_table.attempts + 1,
                     started_at=now_ms(),
                     position=None,
                 )
-                .returning(*requests.c)
-            ).first()
-            return None if taken is None else Row.of(taken)
+            )
+            return bool(begun.rowcount)
 
-    def requeue(self, request_id: str, *, counted: bool = True) -> bool:
-        """Let a job that was claimed wait again; `counted=False` where that was no attempt (the
-        server is shutting down in order). False where it is not at work.
+    def requeue(self, request_id: str) -> bool:
+        """Let a job that was taken wait again; that it was begun is no attempt. False where it is
+        not at work.
         """
         with self._database.write(durable=True) as connection:
-            return _requeue(connection, request_id, 0 if counted else 1)
+            return self._requeue(connection, request_id, counted=False)
 
     def unfinished(self, *, background: bool = True) -> list[Row]:
         """Requests that wait or are at work, by priority and arrival."""
@@ -129,12 +178,46 @@ class JobQueue:
         with self._database.read() as connection:
             return [Row.of(row) for row in connection.execute(asked)]
 
+    def keyless(self) -> list[Row]:
+        """Waiting jobs whose key was revoked or has expired: nobody takes them any more."""
+        asked = (
+            select(requests)
+            .join_from(requests, keys, _caller_key)
+            .where(self._waits, _is_over())
+            .order_by(_table.created_at, _table.id)
+        )
+        with self._database.read() as connection:
+            return [Row.of(row) for row in connection.execute(asked)]
+
+    def lost(self, before: int) -> list[Row]:
+        """Jobs at other places, accepted before that time (milliseconds), which no living server
+        has in its care.
+        """
+        asked = (
+            select(requests)
+            .where(_table.status.in_(UNFINISHED), _table.background, _table.place != self.place)
+            .where(_table.created_at < before)
+        )
+        with self._database.read() as connection:
+            if connection.execute(asked.limit(1)).first() is None:
+                return []
+        owner = self._database.owner
+        with self._database.write() as connection:
+            rows = [Row.of(row) for row in connection.execute(asked)]
+            cared = {
+                token
+                for token in {row.owner for row in rows}
+                if token is not None and owner.alive(connection, token)
+            }
+        return [row for row in rows if row.owner not in cared]
+
     def recover(self) -> Recovered:
         """Once at start: set right what processes left that have died; others' work is left alone.
 
         Foreground requests become cancelled, since their connections are gone. Background jobs
         wait again, with their reservations, or fail after ATTEMPTS. What was taken and had not
-        begun (it has told of no progress) is not to blame, and counts as no attempt.
+        begun is not to blame, and counts as no attempt. Those that wait here are in this process's
+        care.
         """
         owner = self._database.owner
         asked = select(
@@ -143,7 +226,8 @@ class JobQueue:
             _table.background,
             _table.status,
             _table.attempts,
-            _table.progress.is_not(None).label("begun"),
+            _table.position,
+            _table.place,
         )
         cancelled, requeued, failed = [], [], []
         with self._database.write(durable=True) as connection:
@@ -154,26 +238,74 @@ class JobQueue:
             for row in at_work:
                 if row.owner not in dead:
                     continue
+                begun = row.status == "processing"
                 if not row.background:
                     _end(connection, row.id, _INTERRUPTED)
                     cancelled.append(row.id)
-                elif row.status == "processing" and row.begun and row.attempts >= ATTEMPTS:
+                elif begun and row.attempts >= ATTEMPTS:
                     _end(connection, row.id, _GIVEN_UP)
                     failed.append(row.id)
-                elif row.status == "processing":
-                    _requeue(connection, row.id, 0 if row.begun else 1)
+                elif begun or row.position is not None:
+                    self._requeue(connection, row.id, counted=True)
                     requeued.append(row.id)
+                elif row.place == self.place:
+                    token = owner.token()
+                    connection.execute(
+                        update(requests).where(_table.id == row.id).values(owner=token)
+                    )
             released = _release_ended(connection)
         with self._database.faults():
             owner.sweep()
         return Recovered(tuple(cancelled), tuple(requeued), tuple(failed), released)
 
-    def _count_turn(self, connection: Connection, caller: str) -> None:
-        last = connection.scalar(select(func.max(turns.c.served))) or 0
-        one = self._database.insert(turns).values(caller=caller, served=last + 1)
-        connection.execute(
-            one.on_conflict_do_update(index_elements=["caller"], set_={"served": last + 1})
+    @property
+    def _waits(self) -> ColumnElement[bool]:
+        """Not taken by any process."""
+        return and_(
+            _table.background,
+            _table.status == "pending",
+            _table.position.is_(None),
+            _table.place == self.place,
         )
+
+    def _waiting(self, *columns: ColumnElement[Any]) -> Select[Any]:
+        over = select(keys.c.id).where(_caller_key, _is_over())
+        return select(*columns).where(self._waits, ~over.exists())
+
+    def _count_turn(self, connection: Connection, caller: str, turn: int) -> None:
+        one = self._database.insert(turns).values(caller=caller, served=turn)
+        connection.execute(
+            one.on_conflict_do_update(index_elements=["caller"], set_={"served": turn})
+        )
+
+    def _requeue(self, connection: Connection, request_id: str, *, counted: bool) -> bool:
+        """`counted`: that it was begun was an attempt, of a process that has died."""
+        begun, token = _table.status == "processing", self._database.owner.token()
+        waiting = connection.execute(
+            update(requests)
+            .where(_table.id == request_id, _table.status.in_(UNFINISHED), _table.background)
+            .where(or_(begun, _table.position.is_not(None)))
+            .where(_table.owner == token if not counted else true())
+            .values(
+                status="pending",
+                position=None,
+                owner=case((_table.place == self.place, token), else_=None),
+                started_at=None,
+                progress=None,
+                attempts=_table.attempts - case((begun, 0 if counted else 1), else_=0),
+            )
+        )
+        return bool(waiting.rowcount)
+
+
+def _is_even(turn: int) -> bool:
+    """Whether that turn is one in which no priority counts."""
+    return turn % _EVEN_EVERY == 0
+
+
+def _is_over() -> ColumnElement[bool]:
+    """Whether a key is revoked or has expired."""
+    return or_(keys.c.revoked_at.is_not(None), keys.c.expires_at <= now_ms())
 
 
 _INTERRUPTED: dict[Any, Any] = {
@@ -199,21 +331,6 @@ def _end(connection: Connection, request_id: str, how: dict[Any, Any]) -> None:
         .values({**how, "finished_at": now_ms(), "position": None})
     )
     release_in(connection, request_id)
-
-
-def _requeue(connection: Connection, request_id: str, taken_back: int) -> bool:
-    waiting = connection.execute(
-        update(requests)
-        .where(_table.id == request_id, _table.status == "processing", _table.background)
-        .values(
-            status="pending",
-            owner=None,
-            started_at=None,
-            progress=None,
-            attempts=_table.attempts - taken_back,
-        )
-    )
-    return bool(waiting.rowcount)
 
 
 def _release_ended(connection: Connection) -> tuple[str, ...]:

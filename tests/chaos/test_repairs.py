@@ -7,12 +7,14 @@ import logging
 import os
 import shutil
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.records.making import PATH
@@ -182,21 +184,23 @@ def test_who_goes_away_while_a_job_is_accepted_finds_it_again(
     box: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job was promised in the records already."""
-    real, cut = Recording.change, [True]
+    accept, add = Background.accept, JobQueue.add
+    cut: list[Callable[[], object]] = []
 
-    async def change(self: Recording, **fields: Any) -> None:
-        await real(self, **fields)
-        if "order" in fields and cut.pop():
-            task = next(
-                each
-                for each in asyncio.all_tasks()
-                if each.get_coro().__qualname__ == "_run"  # type: ignore[union-attr]
-            )
-            task.cancel()
-            await asyncio.sleep(0.1)
-            cut.append(False)
+    async def accepting(self: Background, *given: Any) -> Any:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        cut.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await accept(self, *given)
 
-    monkeypatch.setattr(Recording, "change", change)
+    def adding(self: JobQueue, *given: Any, **fields: Any) -> Any:
+        row = add(self, *given, **fields)
+        cut.pop()()
+        time.sleep(0.1)
+        return row
+
+    monkeypatch.setattr(Background, "accept", accepting)
+    monkeypatch.setattr(JobQueue, "add", adding)
     first = post(box, {"background": "true"}, Idempotency_Key="a")
     assert first.status_code == 499
     again = later(box, Idempotency_Key="a")
@@ -210,8 +214,8 @@ def test_a_job_that_is_claimed_as_the_server_stops_counts_no_attempt(
     settings = Settings(data_dir=tmp_path, drain_seconds=0)
     real, slow = JobQueue.claim, [False]
 
-    def claim(self: JobQueue, without: Any = ()) -> Any:
-        row = real(self, without)
+    def claim(self: JobQueue, *given: Any) -> Any:
+        row = real(self, *given)
         if row is not None and slow[0]:
             slow.append(True)
             time.sleep(1)
@@ -248,10 +252,10 @@ def test_what_nobody_has_foreseen_does_not_end_the_background(
 ) -> None:
     real, faults = JobQueue.claim, [KeyError("x")]
 
-    def claim(self: JobQueue, without: Any = ()) -> Any:
+    def claim(self: JobQueue, *given: Any) -> Any:
         if faults:
             raise faults.pop()
-        return real(self, without)
+        return real(self, *given)
 
     monkeypatch.setattr(JobQueue, "claim", claim)
     assert ended(box, later(box)["id"])["status"] == "completed"
@@ -326,3 +330,66 @@ def test_a_result_is_handed_over_although_its_end_cannot_be_written_yet(
     assert box.client.get(reply.json()["data"][0]["url"]).is_success
     locked.clear()
     assert ended(box, reply.headers["x-request-id"])["status"] == "completed"
+
+
+def test_a_waiting_job_that_is_cancelled_while_the_records_are_locked_is_cancelled(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its picture goes when its end is written, and nobody takes it before."""
+    box.engine.held = True
+    jobs = [later(box)["id"] for _ in range(3)]
+    wait_for(lambda: box.engine.waiting == 2)
+    locked = failing(monkeypatch, RequestLog, "finish")
+    assert box.client.delete(f"/v1/requests/{jobs[2]}").is_success
+    folder = box.settings.data_dir / "jobs" / jobs[2]
+    assert folder.exists()
+    box.engine.held = False
+    wait_for(lambda: box.engine.waiting == 0)
+    time.sleep(0.2)  # in which it would be taken
+    locked.clear()
+    assert ended(box, jobs[2])["status"] == "cancelled"
+    assert jobs[2] not in [job.id for job in box.engine.jobs]
+    wait_for(lambda: not folder.exists())
+
+
+def test_an_orderly_stop_stores_the_result_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path, drain_seconds=0)
+    real, storing = MediaStore.adopt, threading.Event()
+
+    def adopt(self: MediaStore, *given: Any, **named: Any) -> str:
+        storing.set()
+        time.sleep(0.5)
+        return real(self, *given, **named)
+
+    monkeypatch.setattr(MediaStore, "adopt", adopt)
+    with serving(settings) as box:
+        job = later(box)["id"]
+        assert storing.wait(10)
+    with serving(settings) as box:
+        found = get(box, job)
+        assert (found["status"], found["attempts"]) == ("completed", 1)
+        path = httpx.URL(found["response"]["data"][0]["url"]).path
+        assert box.client.get(path).is_success
+        assert box.engine.jobs == []
+
+
+def test_what_was_accepted_is_told_so_although_the_records_cannot_be_read(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.engine.held = True
+    add, unreadable = JobQueue.add, []
+
+    def adding(self: JobQueue, *given: Any, **fields: Any) -> Any:
+        row = add(self, *given, **fields)
+        unreadable.append(failing(monkeypatch, RequestLog, "get"))
+        unreadable.append(failing(monkeypatch, JobQueue, "waiting"))
+        return row
+
+    monkeypatch.setattr(JobQueue, "add", adding)
+    first = later(box)
+    for left in unreadable:
+        left.clear()
+    box.engine.held = False
+    assert ended(box, first["id"])["status"] == "completed"

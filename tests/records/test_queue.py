@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 
+from sqlalchemy import update
+
 from tests.records.conftest import opened
 from tests.records.making import arrived, read, waiting
 from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.requests import RequestLog
+from upscale.server.records.tables import requests
 
 
 def test_keys_take_turns(database: Database) -> None:
@@ -24,7 +27,7 @@ def test_keys_take_turns(database: Database) -> None:
     assert order == [
         many[0], few[0], nobodys[0], many[1], few[1], nobodys[1], *many[2:],
     ]  # fmt: skip
-    assert all(row is not None and row.status == "processing" for row in taken)
+    assert all(row is not None and row.position == 0 for row in taken)
     late = waiting(log, key_id=b)
     waiting(log, key_id=a)
     first = queue.claim()
@@ -84,20 +87,122 @@ def test_of_many_that_claim_each_job_goes_to_one(url: str) -> None:
         assert set(taken) == jobs
 
 
-def test_a_job_that_waits_again_counts_its_attempts(database: Database) -> None:
+def take(queue: JobQueue) -> str:
+    """The id of the next job, which is begun."""
+    row = queue.claim()
+    assert row is not None
+    assert queue.begin(row.id)
+    return row.id
+
+
+def test_what_is_taken_waits_until_it_is_begun(database: Database) -> None:
+    log, queue = RequestLog(database), JobQueue(database)
+    job = waiting(log)
+    assert not queue.begin(job)  # nobody has taken it
+    claimed = queue.claim()
+    assert claimed is not None
+    assert (claimed.status, claimed.position, claimed.attempts) == ("pending", 0, 0)
+    assert queue.claim() is None
+    assert queue.waiting() == []
+    assert queue.begin(job)
+    row = read(log, job)
+    assert (row.status, row.position, row.attempts) == ("processing", None, 1)
+    assert row.started_at is not None
+    assert not queue.begin(job)
+
+
+def test_another_process_does_not_begin_what_this_one_has_taken(url: str) -> None:
+    with opened(url) as one, opened(url) as two:
+        job = waiting(RequestLog(one))
+        assert JobQueue(one).claim() is not None
+        for refused in (JobQueue(two).begin, JobQueue(two).requeue):
+            assert not refused(job)
+        assert JobQueue(one).begin(job)
+
+
+def test_a_job_that_waits_again_in_order_counts_no_attempt(database: Database) -> None:
     log, queue = RequestLog(database), JobQueue(database)
     job = waiting(log)
     assert not queue.requeue(job)
     assert queue.claim() is not None
-    assert queue.requeue(job, counted=False)
-    claimed = queue.claim()
-    assert claimed is not None
-    assert claimed.attempts == 1
     assert queue.requeue(job)
-    assert read(log, job).started_at is None
-    claimed = queue.claim()
+    assert read(log, job).attempts == 0
+    assert take(queue) == job
+    assert queue.requeue(job)
+    row = read(log, job)
+    assert (row.status, row.attempts, row.started_at) == ("pending", 0, None)
+    assert take(queue) == job
+
+
+def test_a_request_becomes_a_job_with_the_row_that_it_has_then(database: Database) -> None:
+    log, queue = RequestLog(database), JobQueue(database, "here")
+    request, over = arrived(log), arrived(log)
+    row = queue.add(request, order="{}", source="source")
+    assert row == read(log, request)
+    assert row is not None
+    assert (row.background, row.place, row.order) == (True, "here", "{}")
+    log.finish(over, "cancelled")
+    assert queue.add(over, order="{}", source="source") is None
+
+
+def test_the_higher_priority_is_first_and_the_lower_has_one_of_four(database: Database) -> None:
+    log, ring, queue = RequestLog(database), KeyRing(database), JobQueue(database)
+    high, also, low = (ring.create(name)[0].id for name in ("high", "also", "low"))
+    names = {}
+    for caller, priority, letter in ((low, -5, "l"), (high, 10, "h"), (also, 10, "a")):
+        for _ in range(9):
+            names[waiting(log, key_id=caller, priority=priority)] = letter
+    foretold = queue.waiting()
+    taken = [take(queue) for _ in range(27)]
+    assert taken == foretold
+    assert "".join(names[job] for job in taken) == "hahlahalhahlahalhahlahallll"
+
+
+def test_jobs_whose_key_is_over_are_taken_by_nobody(database: Database) -> None:
+    log, ring, queue = RequestLog(database), KeyRing(database), JobQueue(database)
+    revoked, expired, good = (ring.create(name)[0].id for name in ("a", "b", "c"))
+    gone = [waiting(log, key_id=revoked), waiting(log, key_id=expired)]
+    left = [waiting(log, key_id=good), waiting(log)]
+    assert queue.keyless() == []
+    ring.revoke("a")
+    ring.limit("b", expires=1)
+    assert [row.id for row in queue.keyless()] == gone
+    assert sorted(queue.waiting()) == sorted(left)
+    assert sorted(take(queue) for _ in left) == sorted(left)
+    assert queue.claim() is None
+
+
+def test_what_has_ended_is_not_taken_before_its_record_says_so(database: Database) -> None:
+    log, queue = RequestLog(database), JobQueue(database)
+    first, second = waiting(log), waiting(log)
+    claimed = queue.claim(ended={first})
     assert claimed is not None
-    assert claimed.attempts == 2
+    assert claimed.id == second
+    assert queue.claim(ended={first}) is None
+
+
+def test_jobs_of_a_place_that_nobody_serves_any_more_are_lost(url: str) -> None:
+    with opened(url) as living:
+        here = JobQueue(living, "here")
+        cared = waiting(RequestLog(living), place="elsewhere")
+        own = waiting(RequestLog(living), place="here")
+        with opened(url) as dying:
+            log = RequestLog(dying)
+            left, young = waiting(log, place="lost"), waiting(log, place="lost")
+            begun = waiting(log, place="lost")
+            assert JobQueue(dying, "lost").claim() is not None
+        with living.write() as connection:
+            old = update(requests).where(requests.c.id != young).values(created_at=1000)
+            connection.execute(old)
+        assert {row.id for row in here.lost(2000)} == {left, begun}
+        # A server that starts there cares for them again.
+        with opened(url) as back:
+            JobQueue(back, "lost").recover()
+            assert here.lost(2000) == []
+            assert read(RequestLog(back), left).attempts == 0
+        assert {row.id for row in here.lost(2000)} == {left, begun}
+        for job in (cared, own):
+            assert read(RequestLog(living), job).status == "pending"
 
 
 def test_what_the_dead_left_is_set_right_and_the_living_are_left_alone(url: str) -> None:
@@ -105,8 +210,7 @@ def test_what_the_dead_left_is_set_right_and_the_living_are_left_alone(url: str)
     with opened(url) as living:
         beside = arrived(RequestLog(living))
         theirs = waiting(RequestLog(living))
-        claimed = JobQueue(living).claim()
-        assert claimed is not None
+        assert take(JobQueue(living)) == theirs
         with opened(url) as dying:
             log = RequestLog(dying)
             pending = arrived(log, idempotency_key="abc")
@@ -115,10 +219,7 @@ def test_what_the_dead_left_is_set_right_and_the_living_are_left_alone(url: str)
             done = arrived(log)
             log.finish(done, "completed")
             running, queued = waiting(log), waiting(log)
-            found = JobQueue(dying).claim()
-            assert found is not None
-            assert found.id == running
-            log.change(running, progress="{}")
+            assert take(JobQueue(dying)) == running
         with opened(url) as next_one:
             log, queue = RequestLog(next_one), JobQueue(next_one)
             recovered = queue.recover()
@@ -134,7 +235,7 @@ def test_what_the_dead_left_is_set_right_and_the_living_are_left_alone(url: str)
             assert read(log, beside).status == "pending"
             assert read(log, theirs).status == "processing"
             assert [row.id for row in (queue.claim() for _ in range(3)) if row] == [running, queued]
-            log.change(running, progress="{}")
+            assert queue.begin(running)
             assert queue.recover().cancelled == ()
         with opened(url) as last:
             recovered = JobQueue(last).recover()

@@ -171,6 +171,29 @@ def test_those_that_wait_have_a_position_and_run_in_turn(box: Live) -> None:
     assert [job.id for job in box.engine.jobs] == jobs
 
 
+def test_who_is_accepted_is_told_his_position(box: Live) -> None:
+    """Also in a burst, and by whoever asks in the same moment."""
+    box.engine.held = True
+    positions = [later(box)["position"] for _ in range(12)]
+    assert positions == sorted(positions)
+    assert positions[2:] == list(range(2, 12))
+    box.engine.held = False
+
+
+def test_a_job_is_pending_until_the_device_begins_with_it(box: Live) -> None:
+    box.engine.held = True
+    first, second = (later(box)["id"] for _ in range(2))
+    wait_for(lambda: box.engine.waiting == 2)
+    wait_for(lambda: get(box, first)["status"] == "processing")
+    found = get(box, second)
+    assert (found["status"], found["position"], found["attempts"]) == ("pending", 1, 0)
+    assert get(box, first)["attempts"] == 1
+    waiting = box.client.get("/v1/requests?status=pending").json()["data"]
+    assert [each["id"] for each in waiting] == [second]
+    box.engine.held = False
+    assert ended(box, second)["attempts"] == 1
+
+
 def test_a_foreground_request_can_be_watched_too(box: Live) -> None:
     box.engine.held = True
     with ThreadPoolExecutor(2) as threads:
