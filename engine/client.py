@@ -18,6 +18,7 @@ from upscale.engine.order import JobOrder
 from upscale.engine.pipe import WorkerGone, WorkerPipe
 from upscale.engine.plan import NetworkRef, Plan, PlanLimits, Request, make_plan
 from upscale.engine.receipt import Progress, Receipt
+from upscale.engine.shares import refusal
 from upscale.engine.turns import Turns
 from upscale.engine.watch import DecodeWatch
 from upscale.errors import (
@@ -138,17 +139,19 @@ class Engine:
         """Wait for the Job's turn and run it; the result is at `job.target` afterwards.
 
         `share` says whose Job it is: shares take turns, with a part by `priority` (see `turns`).
-        Raises QueueFull at once when too many wait, unless `patient`; Draining at shutdown,
-        WorkerDied after a second death, UnreadableImage where decoding takes too long or ends the
-        process twice, and what the Job itself raises. Cancelling the caller cancels the Job within
-        a tile.
+        Raises QueueFull at once when too many wait, of this share or of all, unless `patient`;
+        Draining at shutdown, WorkerDied after a second death, UnreadableImage where decoding takes
+        too long or ends the process twice, and what the Job itself raises. Cancelling the caller
+        cancels the Job within a tile.
         """
         if self._draining:
             raise Draining("The server is shutting down; try again in a minute.")
-        if self.waiting >= self._settings.queue_limit and not patient:
+        why = refusal(self._turns.of(share), self.waiting, self._settings.queue_limit)
+        if why is not None and not patient:
             wait = self.backlog
             raise QueueFull(
-                f"{self.waiting} jobs are waiting, about {wait:.0f} s of work. Try again later.",
+                f"{self.waiting} jobs are waiting, about {wait:.0f} s of work; {why}. "
+                "Try again later.",
                 retry_after=round(wait / self.waiting) + 1,
             )
         expected = job.plan.expected_seconds

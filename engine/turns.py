@@ -5,7 +5,7 @@ clock that advances by the seconds of its Jobs, slower with a higher priority, a
 clock is furthest behind is next; who comes anew begins at the time at which the running Job began
 (start-time fair queueing: Goyal, Vin and Cheng 1996). So a share with a hundred Jobs waiting delays
 another by one Job, no priority starves anybody, and within a share Jobs run in the order of their
-arrival.
+arrival. What a Job that is ended early has not done is given back to its share.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-PRIORITIES = (-4, 4)
-"""The lowest and the highest priority; each step is a factor of two in a share's part."""
+_DOUBLING = 25
+"""So many steps of priority double a share's part: of keys, which have -100 to 100, the highest has
+sixteen times that of one without, and 256 times that of the lowest."""
 
 # A Job that is expected to take no time still has to wait for its turn.
 _LEAST_SECONDS = 0.05
@@ -50,6 +51,11 @@ class Turns:
         running = 0.0 if self._running is None else self._running.expected
         return running + sum(ticket.expected for ticket in self._waiting)
 
+    def of(self, share: str) -> int:
+        """Jobs of one share that wait or run."""
+        running = [] if self._running is None else [self._running]
+        return sum(ticket.share == share for ticket in (*self._waiting, *running))
+
     @contextlib.asynccontextmanager
     async def turn(
         self, id: str, *, share: str, priority: int, expected: float
@@ -60,9 +66,16 @@ class Turns:
         self._clocks[share] = max(self._clocks.get(share, 0.0), self._time)
         self._waiting.append(ticket)
         self._next()
+        begun = None
         try:
             await ticket.turn
+            begun = asyncio.get_running_loop().time()
             yield
+        except BaseException:
+            took = 0.0 if begun is None else asyncio.get_running_loop().time() - begun
+            if self._running is ticket:
+                self._give_back(ticket, took)
+            raise
         finally:
             if self._running is ticket:
                 self._running = None
@@ -83,6 +96,11 @@ class Turns:
             waiting.remove(ticket)
         return None
 
+    def _give_back(self, ticket: _Ticket, took: float) -> None:
+        """What the running Job would still have done; `took` in seconds."""
+        done = min(1.0, took / max(_LEAST_SECONDS, ticket.expected))
+        self._clocks[ticket.share] -= ticket.stride * (1.0 - done)
+
     def _next(self) -> None:
         if self._running is None and self._waiting:
             ticket = _first(self._waiting, self._clocks)
@@ -98,8 +116,7 @@ class Turns:
 
 
 def _stride(priority: int, expected: float) -> float:
-    low, high = PRIORITIES
-    return float(max(_LEAST_SECONDS, expected) / 2.0 ** min(high, max(low, priority)))
+    return float(max(_LEAST_SECONDS, expected) / 2.0 ** (priority / _DOUBLING))
 
 
 def _first(waiting: list[_Ticket], clocks: dict[str, float]) -> _Ticket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -68,9 +69,13 @@ def test_turns_are_taken_by_work_and_not_by_number() -> None:
     assert order.index("long1") == 11
 
 
-def test_a_priority_doubles_the_part_and_starves_nobody() -> None:
-    order = order_of([*jobs("high", 40, priority=1), *jobs("low", 40)])
+def test_a_priority_of_25_doubles_the_part_and_none_starves_anybody() -> None:
+    order = order_of([*jobs("high", 40, priority=25), *jobs("low", 40)])
     assert sum(name.startswith("high") for name in order[:30]) == 20
+    # Over the whole range of keys a higher one has more, the extremes beside each other, too.
+    for low, high in ((0, 10), (4, 100), (-100, -4), (90, 100)):
+        order = order_of([*jobs("high", 200, priority=high), *jobs("low", 200, priority=low)])
+        assert sum(name.startswith("high") for name in order[:100]) > 52
     order = order_of([*jobs("high", 100, priority=100), *jobs("low", 1)])
     assert order.index("low0") < 20
 
@@ -87,7 +92,9 @@ def test_a_job_that_gives_up_leaves_the_queue() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.integers(-9, 9), st.floats(0, 1e6)), max_size=12),
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(-100, 100), st.floats(0, 1e6)), max_size=12
+    ),
     st.sets(st.integers(0, 11)),
 )
 def test_everybody_runs_once_in_the_order_foretold(
@@ -99,6 +106,54 @@ def test_everybody_runs_once_in_the_order_foretold(
     assert sorted(order_of(named, cancelled=gone)) == sorted(
         name for name, *_ in named if name not in gone
     )
+
+
+def test_a_job_that_is_cancelled_counts_for_what_it_has_done() -> None:
+    """A share that cancels a long Job at once is not kept waiting for it."""
+
+    async def run(cancel: bool) -> list[str]:
+        turns, done, over = Turns(), [], asyncio.Event()
+
+        async def one(name: str, share: str, expected: float) -> None:
+            async with turns.turn(name, share=share, priority=0, expected=expected):
+                if name in ("gate", "long"):
+                    await over.wait()
+                done.append(name)
+                await asyncio.sleep(0)
+
+        async def start(*job: Any) -> asyncio.Task[None]:
+            task = asyncio.create_task(one(*job))
+            await asyncio.sleep(0)
+            return task
+
+        long = await start("long", "a", 1000.0)
+        tasks = [await start(f"b{n}", "b", 1.0) for n in range(10)]
+        tasks.append(await start("a0", "a", 1.0))
+        if cancel:
+            long.cancel()
+        over.set()
+        await asyncio.gather(long, *tasks, return_exceptions=True)
+        return done
+
+    assert asyncio.run(run(cancel=True)).index("a0") <= 1
+    assert asyncio.run(run(cancel=False))[-1] == "a0"
+
+
+def test_shares_are_counted_apart() -> None:
+    async def run() -> None:
+        turns = Turns()
+        async with turns.turn("a", share="a", priority=0, expected=1):
+            waiting = asyncio.create_task(_wait(turns))
+            await asyncio.sleep(0)
+            assert (turns.of("a"), turns.of("b"), turns.of("c"), len(turns)) == (1, 1, 0, 2)
+        await waiting
+        assert turns.of("b") == 0
+
+    async def _wait(turns: Turns) -> None:
+        async with turns.turn("b", share="b", priority=0, expected=1):
+            pass
+
+    asyncio.run(run())
 
 
 def test_a_turn_that_fails_is_over() -> None:
