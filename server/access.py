@@ -1,4 +1,8 @@
-"""Who calls, and what he may: keys, their limits a minute, and the models that they are for."""
+"""Who calls, and what he may: keys, their limits a minute, and the models that they are for.
+
+Callers without a key are one where they are all on this machine. Elsewhere they are strangers to
+each other: what one has made is seen by whoever has its unguessable id, and listed for nobody.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,33 @@ from collections.abc import Sequence
 from starlette.requests import Request
 
 from upscale.errors import AuthenticationFailed, ModelDisabled
+from upscale.providers.addresses import is_loopback
 from upscale.server.meters import Meter
+from upscale.server.proxies import caller_address
 from upscale.server.records.keys import TOKEN_START, Key, KeyRing
 from upscale.server.threads import asked
+from upscale.settings import Settings
 
 _HEADER = "authorization"
 _SCHEME = "bearer"
 
 
 class Access:
-    """The keys of one server. `anonymous`: those without a key are served beside those with one."""
+    """The keys of one server, and who is served without one."""
 
-    def __init__(self, ring: KeyRing, *, anonymous: bool) -> None:
-        self._ring, self._anonymous = ring, anonymous
+    def __init__(self, ring: KeyRing, settings: Settings) -> None:
+        self._ring, self._anonymous = ring, settings.allow_anonymous
+        self._trusted, self._public = settings.trusted_proxies, not is_loopback(settings.host)
         self._requests = Meter("requests")
         self._megapixels = Meter("megapixels")
 
-    async def admit(self, request: Request) -> Key | None:
+    async def admit(self, request: Request) -> None:
+        """Let in who may come in, and remember who it is. Raises AuthenticationFailed."""
+        request.state.key = key = await self._key(request)
+        request.state.address = address = caller_address(request, self._trusted)
+        request.state.stranger = key is None and (self._public or not is_loopback(address))
+
+    async def _key(self, request: Request) -> Key | None:
         """The caller's key; None for those who need none. Raises AuthenticationFailed.
 
         While no key was ever made, nothing is asked, and whatever an SDK sends as a key is ignored.
@@ -72,3 +86,13 @@ def caller(request: Request) -> Key | None:
     key = request.state.key
     assert key is None or isinstance(key, Key)
     return key
+
+
+def address(request: Request) -> str:
+    """Where the caller is, as far as trusted proxies tell; '' where that is not known."""
+    return str(request.state.address)
+
+
+def is_stranger(request: Request) -> bool:
+    """Whether others without a key are other people."""
+    return bool(request.state.stranger)

@@ -74,7 +74,7 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
         ),
         fetcher=Fetcher(settings),
         database=database,
-        access=Access(KeyRing(database), anonymous=settings.allow_anonymous),
+        access=Access(KeyRing(database), settings),
         recorder=recorder,
         speeds=Speeds(database),
         running=running,
@@ -144,7 +144,7 @@ async def _forget_forever(ours: Services) -> None:
 
 async def admit(request: Request) -> None:
     """Let in who may come in, and remember who it is. Raises AuthenticationFailed."""
-    request.state.key = await services(request).access.admit(request)
+    await services(request).access.admit(request)
 
 
 @contextlib.asynccontextmanager

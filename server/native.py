@@ -1,7 +1,8 @@
 """The gateway's own paths under `/v1`: balance, keys, and the requests that were made, with what
 became of them.
 
-A key sees what is its own; where keys are not asked for, everybody sees what nobody's is.
+A key sees what is its own; where keys are not asked for, everybody on this machine sees what
+nobody's is, and strangers those requests whose ids they have.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from upscale.errors import InvalidParameter, NotFound
+from upscale.errors import AuthenticationFailed, InvalidParameter, NotFound
 from upscale.models.quote import MICROS
-from upscale.server.access import caller
+from upscale.server.access import caller, is_stranger
 from upscale.server.events import event_stream
 from upscale.server.parameters import is_true
 from upscale.server.records.paging import MOST, Chosen, Page, Summary
@@ -27,7 +28,7 @@ from upscale.server.records.times import read_time
 from upscale.server.repeats import kept_reply
 from upscale.server.services import Services, base_url, services
 from upscale.server.shown import position_of, request_body
-from upscale.server.threads import asked
+from upscale.server.threads import asked, whole
 
 router = APIRouter()
 
@@ -61,6 +62,10 @@ async def keys(request: Request) -> Response:
 async def list_requests(request: Request) -> Response:
     """Requests, newest first, a page at a time; with `summary=true` sums over all chosen."""
     ours, query = services(request), request.query_params
+    if is_stranger(request):
+        raise AuthenticationFailed(
+            "Requests are listed for callers with a key. Without one, ask for a request by its id."
+        )
     for name, value in query.multi_items():
         if "\0" in value:  # which no database takes
             raise InvalidParameter(name, value, "text without NUL")
@@ -126,7 +131,7 @@ async def purge_request(request: Request, request_id: str) -> Response:
     """Delete what a request has stored; again changes nothing."""
     ours = services(request)
     await _own(request, request_id)
-    left = await asked(ours.recorder.log.purge, request_id)
+    left = await whole(lambda: ours.recorder.log.purge(request_id))
     if left is None:
         raise _unknown(request_id)
     deleted = [await asyncio.to_thread(ours.media.discard, name) for name in left.media]

@@ -1,6 +1,6 @@
-"""Under which address a caller reaches this server, behind proxies that say so.
+"""Under which address a caller reaches this server, and from which, behind proxies that say so.
 
-`X-Forwarded-Proto`, `-Host` and `-Prefix` count only from addresses that the operator trusts, and
+`X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` count only from addresses that the operator trusts, and
 only the last value of each: the one that the trusted proxy wrote itself.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from starlette.requests import Request
 
@@ -28,7 +28,7 @@ def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
 def caller_base(request: Request, trusted: str) -> str:
     """Scheme, host and prefix that the caller used, without a slash at the end."""
     base = request.base_url
-    if not _is_trusted(request, trusted):
+    if not _is_trusted(_peer(request), trusted):
         return str(base).rstrip("/")
     scheme = _last(request, "x-forwarded-proto").lower()
     host = _last(request, "x-forwarded-host")
@@ -43,15 +43,37 @@ def caller_base(request: Request, trusted: str) -> str:
     return f"{scheme}://{host}{prefix.rstrip('/')}{base.path.rstrip('/')}"
 
 
-def _is_trusted(request: Request, trusted: str) -> bool:
-    if not trusted or request.client is None:
-        return False
+def caller_address(request: Request, trusted: str) -> str:
+    """The address of the caller: the last of `X-Forwarded-For` that no trusted proxy has; '' where
+    none is known.
+    """
+    address = _peer(request)
+    told = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+    while told and _is_trusted(address, trusted):
+        before = _address(told.pop().strip())
+        if before is None:
+            break
+        address = before
+    return "" if address is None else str(address)
+
+
+def _peer(request: Request) -> IPv4Address | IPv6Address | None:
+    return None if request.client is None else _address(request.client.host)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        address = ipaddress.ip_address(request.client.host)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return False
+        return None
     if address.version == 6 and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+        return address.ipv4_mapped
+    return address
+
+
+def _is_trusted(address: IPv4Address | IPv6Address | None, trusted: str) -> bool:
+    if address is None:
+        return False
     return any(address in network for network in networks(trusted))
 
 

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from upscale import logs
 from upscale.errors import JobCancelled, RecordsFault, ServerFault, UpscaleError
 from upscale.server import audit
+from upscale.server.access import address, is_stranger
 from upscale.server.feeds import Feeds
 from upscale.server.records.database import Database
 from upscale.server.records.keys import Key
@@ -224,6 +225,12 @@ class Recording:
     async def _finish(self, status: Status, **fields: Any) -> bool:
         return await self._recorder.finish(self.id, status, **fields)
 
+    def _scoped(self, name: str | None) -> str | None:
+        """An idempotency key as it is kept: strangers to each other do not share their names."""
+        if name is None or not is_stranger(self._request):
+            return name
+        return f"{address(self._request)} {name}"
+
     def _arrival(self, idempotency_key: str | None, fingerprint: str | None) -> Arrival:
         headers = self._request.headers
         length = headers.get("content-length", "")
@@ -234,9 +241,9 @@ class Recording:
             key_id=self.key.id if self.key else None,
             session_id=headers.get("x-session-id"),
             trace_id=trace[1] if trace else None,
-            client=self._request.client.host if self._request.client else None,
+            client=address(self._request) or None,
             request_size_bytes=int(length) if length.isdecimal() and len(length) < 16 else None,
-            idempotency_key=idempotency_key,
+            idempotency_key=self._scoped(idempotency_key),
             fingerprint=fingerprint,
             priority=self.priority,
         )

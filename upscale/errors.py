@@ -157,8 +157,8 @@ class AuthenticationFailed(UpscaleError):
     type = "authentication_error"
     retry = False
 
-    def __init__(self) -> None:
-        super().__init__("Invalid API key")
+    def __init__(self, message: str = "Invalid API key") -> None:
+        super().__init__(message)
 
 
 class InsufficientBalance(UpscaleError):

@@ -43,7 +43,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the server binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the server; 0 takes a free one.")
     allow_anonymous: bool = Field(
-        False, description="Serve a public address without keys. Off: only loopback starts."
+        False,
+        description="Serve a public address without keys. Off: only loopback starts. Callers "
+        "without a key see what they have the id of, and no list of requests.",
     )
     public_url: str = Field(
         "", description="Base URL in media links; empty takes the address that the caller used."
@@ -57,7 +59,8 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "127.0.0.1, ::1",
         description="Addresses and CIDRs, comma-separated, of proxies whose X-Forwarded-Proto, "
-        "-Host and -Prefix say under which address the caller used; others' are ignored.",
+        "-Host and -Prefix say which address the caller used, and -For which one he has; others' "
+        "are ignored.",
     )
 
     data_dir: Path = Field(

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from tests.server.live import Live, serving
-from upscale.server.proxies import caller_base
+from upscale.server.proxies import caller_address, caller_base
 from upscale.settings import Settings
 
 
-def base(trusted: str, client: str = "10.0.0.1", **headers: str) -> str:
+def asked(client: str = "10.0.0.1", **headers: str) -> Request:
     raw = [(k.replace("_", "-").lower().encode(), v.encode()) for k, v in headers.items()]
     scope = {
         "type": "http",
@@ -25,7 +25,11 @@ def base(trusted: str, client: str = "10.0.0.1", **headers: str) -> str:
         "headers": [(b"host", b"inner:8000"), *raw],
         "client": (client, 1234),
     }
-    return caller_base(Request(scope), trusted)
+    return Request(scope)
+
+
+def base(trusted: str, client: str = "10.0.0.1", **headers: str) -> str:
+    return caller_base(asked(client, **headers), trusted)
 
 
 def test_a_trusted_proxy_is_believed() -> None:
@@ -40,6 +44,28 @@ def test_a_trusted_proxy_is_believed() -> None:
     assert base("10.0.0.0/8", "192.0.2.1", **told) == "http://inner:8000"
     assert base("", **told) == "http://inner:8000"
     assert base("10.0.0.0/8") == "http://inner:8000"
+
+
+@pytest.mark.parametrize(
+    ("client", "told", "address"),
+    [
+        ("192.0.2.1", "203.0.113.7", "192.0.2.1"),  # not trusted
+        ("10.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("::ffff:10.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("10.0.0.1", "2001:db8::7", "2001:db8::7"),
+        ("10.0.0.1", "198.51.100.1, 203.0.113.7", "203.0.113.7"),  # the first is anybody's word
+        ("10.0.0.1", "203.0.113.7, 10.0.0.2", "203.0.113.7"),  # two proxies
+        ("10.0.0.1", "203.0.113.7, unknown", "10.0.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "10.0.0.9", "10.0.0.9"),
+        ("unknown", "203.0.113.7", ""),
+    ],
+)
+def test_the_address_of_a_caller_is_told_by_trusted_proxies(
+    client: str, told: str, address: str
+) -> None:
+    headers = {"X_Forwarded_For": told} if told else {}
+    assert caller_address(asked(client, **headers), "10.0.0.0/8") == address
 
 
 def test_the_last_value_counts_the_one_that_the_proxy_wrote() -> None:
