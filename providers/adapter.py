@@ -63,6 +63,12 @@ class Adapter(ABC):
             Kind.IN_DOUBT, "what became of the request cannot be asked.", job=job.id, billed="maybe"
         )
 
+    async def abandon(self, job: RemoteJob) -> RemoteJob:
+        """Stop a job whose caller is gone for good, and look once what it came to; as it was where
+        that cannot be told. Raises Failure.
+        """
+        return job
+
     async def cancel(self, job: RemoteJob) -> bool:
         """Ask to stop a job, once; whether the provider agreed."""
         return False

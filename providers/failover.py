@@ -15,7 +15,7 @@ from upscale.providers.adapter import Adapter
 from upscale.providers.health import Health
 from upscale.providers.outcome import Failure, Kind, told
 from upscale.providers.routes import Candidate
-from upscale.providers.task import RemoteResult
+from upscale.providers.task import RemoteJob, RemoteResult
 
 log = logs.get("providers")
 
@@ -44,36 +44,69 @@ async def serve(
     """
     for candidate in candidates:
         adapter = adapters[candidate.route.provider.id]
-        began = adapter.clock.now()
-        attempt = {
-            "provider": candidate.route.provider.id,
-            "endpoint": candidate.route.endpoint,
-            "started": round(adapter.clock.wall(), 3),
-        }
-        attempts.append(attempt)
         try:
-            result = await adapter.run(candidate.task)
-            if check is not None:
-                await _checked(result, candidate, check)
-        except asyncio.CancelledError:
-            attempt |= {"error": "cancelled", "billed": "maybe"}
-            raise
+            work = adapter.run(candidate.task)
+            return await _attempted(work, candidate, adapter, health, attempts, check)
         except Failure as failure:
-            attempt |= failure.to_json()
-            _blame(candidate, failure, health)
             if not failure.elsewhere:
                 raise told(failure, adapter.name, attempts) from None
-            continue
-        except UpscaleError as error:  # ours, as a full disk
-            attempt |= {"error": error.code, "message": error.message, "billed": "maybe"}
-            raise
-        finally:
-            attempt["seconds"] = round(adapter.clock.now() - began, 3)
-            attempt["sent_to"] = list(candidate.task.trail.sent_to)
-        health.succeeded(candidate.route)
-        attempt |= {"job": result.job.id, "billed": "yes", "cost_micros": result.cost_micros}
-        return Served(result, candidate)
     raise AllProvidersExhausted(_exhausted(attempts), attempts=attempts)
+
+
+async def go_on(
+    candidate: Candidate,
+    job: RemoteJob,
+    adapter: Adapter,
+    health: Health,
+    attempts: list[dict[str, Any]],
+    check: Check | None = None,
+) -> Served:
+    """The result of a paid call that was made before, as by a process that died since. Told of in
+    `attempts` as another one, and no other route is tried. Raises UpstreamError, InvalidRequest.
+    """
+    try:
+        work = adapter.resume(candidate.task, job)
+        return await _attempted(work, candidate, adapter, health, attempts, check)
+    except Failure as failure:
+        raise told(failure, adapter.name, attempts) from None
+
+
+async def _attempted(
+    work: Awaitable[RemoteResult],
+    candidate: Candidate,
+    adapter: Adapter,
+    health: Health,
+    attempts: list[dict[str, Any]],
+    check: Check | None,
+) -> Served:
+    """What `work` gives, measured; told of in `attempts` however it ends. Raises Failure too."""
+    began = adapter.clock.now()
+    attempt = {
+        "provider": candidate.route.provider.id,
+        "endpoint": candidate.route.endpoint,
+        "started": round(adapter.clock.wall(), 3),
+    }
+    attempts.append(attempt)
+    try:
+        result = await work
+        if check is not None:
+            await _checked(result, candidate, check)
+    except asyncio.CancelledError:
+        attempt |= {"error": "cancelled", "billed": "maybe"}
+        raise
+    except Failure as failure:
+        attempt |= failure.to_json()
+        _blame(candidate, failure, health)
+        raise
+    except UpscaleError as error:  # ours, as a full disk
+        attempt |= {"error": error.code, "message": error.message, "billed": "maybe"}
+        raise
+    finally:
+        attempt["seconds"] = round(adapter.clock.now() - began, 3)
+        attempt["sent_to"] = list(candidate.task.trail.sent_to)
+    health.succeeded(candidate.route)
+    attempt |= {"job": result.job.id, "billed": "yes", "cost_micros": result.cost_micros}
+    return Served(result, candidate)
 
 
 async def _checked(result: RemoteResult, candidate: Candidate, check: Check) -> None:

@@ -200,8 +200,24 @@ class QueueAdapter(Adapter):
             return
         await self._stop(task, creating.result())
 
+    async def abandon(self, job: RemoteJob) -> RemoteJob:
+        """Find it where only its mark is known, then as with a caller that goes away."""
+        if not job.id:
+            found = await self.find(job)
+            if found is None:
+                return job
+            job = found
+        billed, cost = await self._ended(job)
+        return job.now("cancelled", billed=billed, cost_micros=cost)
+
     async def _stop(self, task: RemoteTask, job: RemoteJob) -> tuple[Billed, int | None]:
         """Cancel once, look once more, note what it cost."""
+        billed, cost = await self._ended(job)
+        await task.note(job.now("cancelled", billed=billed, cost_micros=cost))
+        return billed, cost
+
+    async def _ended(self, job: RemoteJob) -> tuple[Billed, int | None]:
+        """What a job cost that was asked to stop."""
         billed: Billed = "maybe"
         cost: int | None = None
         with contextlib.suppress(Failure):
@@ -211,5 +227,4 @@ class QueueAdapter(Adapter):
             seen = await self.poll(job)
             if seen is not None and seen.done:
                 billed, cost = await self.bill(job, seen)
-        await task.note(job.now("cancelled", billed=billed, cost_micros=cost))
         return billed, cost

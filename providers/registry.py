@@ -5,7 +5,6 @@ server holds and asks.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 from upscale import logs
@@ -13,17 +12,17 @@ from upscale.models.catalogue import CatalogueModel, RoutePrice, load_catalogue
 from upscale.providers.adapter import Adapter
 from upscale.providers.addresses import resolve
 from upscale.providers.clock import Clock
-from upscale.providers.failover import Check, Served, serve
+from upscale.providers.failover import Check, Served, go_on, serve
 from upscale.providers.fal import Fal
 from upscale.providers.gateway import Gateway
 from upscale.providers.health import Health
-from upscale.providers.outcome import Failure, Kind
+from upscale.providers.outcome import Failure, Kind, told
 from upscale.providers.prices import Fetched, PriceBook, RemoteQuote
 from upscale.providers.recraft import Recraft
 from upscale.providers.replicate import Replicate
 from upscale.providers.routes import Candidate, Survey, survey
 from upscale.providers.sites import Provided, key_of, site_of, unusable
-from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask, nth
+from upscale.providers.task import RemoteJob, RemoteTask
 from upscale.providers.topaz import Topaz
 from upscale.providers.transport import Transport
 from upscale.providers.vertex import GoogleToken, Vertex
@@ -106,30 +105,34 @@ class Providers:
         self.prices.learn(served.candidate.route.endpoint, served.result.seconds)
         return served
 
-    async def serve_all(
+    async def go_on(
         self,
         candidates: tuple[Candidate, ...],
+        job: RemoteJob,
         attempts: list[dict[str, Any]],
         check: Check | None = None,
-    ) -> list[Served]:
-        """All `n` results of the task, one after the other, so that none is paid for after a
-        failure; each in a file of its own beside the task's target. Raises as `serve` does: what
-        was paid for by then stands in `attempts`.
-        """
-        results: list[Served] = []
-        for index in range(candidates[0].task.n):
-            ours = tuple(replace(c, task=nth(c.task, index)) for c in candidates)
-            results.append(await self.serve(ours, attempts, check))
-        return results
-
-    async def resume(self, task: RemoteTask, job: RemoteJob) -> RemoteResult:
-        """Go on with a job that a crash left behind. Raises Failure."""
+    ) -> Served:
+        """The result of a paid call that a crash left behind, by the candidate that made it."""
+        own = next((c for c in candidates if c.route.provider.id == job.provider), None)
         adapter = self.adapters.get(job.provider)
-        if adapter is None:
-            raise Failure(
+        if adapter is None or own is None:
+            gone = Failure(
                 Kind.IN_DOUBT, "its key is gone, so nobody can ask what became of it.", job=job.id
             )
-        return await adapter.resume(task, job)
+            raise told(gone, job.provider, attempts)
+        return await go_on(own, job, adapter, self.health, attempts, check)
+
+    async def abandon(self, job: RemoteJob) -> RemoteJob:
+        """Stop a paid call whose caller is gone since a process died, and say what it came to.
+        Never raises: where nobody can be asked, the job stays in doubt.
+        """
+        adapter = self.adapters.get(job.provider)
+        try:
+            return job if adapter is None else await adapter.abandon(job)
+        except Failure as failure:
+            fields = logs.fields(provider=job.provider, reason=failure.message)
+            log.warning("a job could not be asked for", extra=fields)
+            return job
 
     async def refresh_prices(self) -> int:
         """Fetch the prices that fal.ai publishes; how many came. At start and daily."""

@@ -1,4 +1,5 @@
-"""From the name of a model to the network that runs it, or to the error that says what is missing.
+"""From the name of a model to the network that runs it here, or to the error that says what is
+missing. Which remote route serves it otherwise is for `providers.routes` to say.
 
 Pure functions of the catalogue and the installed networks.
 """
@@ -25,11 +26,14 @@ LOCAL = "local"
 
 @dataclass(frozen=True)
 class Named:
-    """What a name means: a model of the catalogue or a network; `provider` where one is forced."""
+    """What a name means: a model of the catalogue or a network; `provider` where one is forced,
+    `local` where no remote route may serve it.
+    """
 
     model: CatalogueModel | None = None
     network: Network | None = None
     provider: Provider | None = None
+    local: bool = False
 
     @property
     def id(self) -> str:
@@ -56,7 +60,8 @@ def find_named(name: str, catalogue: Catalogue, networks: Sequence[Network]) -> 
     """
     prefix, slash, rest = name.partition("/")
     provider = catalogue.provider(prefix) if slash else None
-    wanted = rest if provider is not None or (slash and prefix.lower() == LOCAL) else name
+    local = bool(slash) and prefix.lower() == LOCAL
+    wanted = rest if provider is not None or local else name
     model = catalogue.model(wanted)
     network = next((n for n in networks if n.name == wanted.lower()), None)
     if model is None and (network is None or provider is not None):
@@ -68,7 +73,14 @@ def find_named(name: str, catalogue: Catalogue, networks: Sequence[Network]) -> 
             extra = [n.name for n in networks]
             extra += [k.id for k in load_manifest().files if not k.is_part]
         raise ModelNotFound(name[:100], catalogue.suggest(wanted, extra))
-    return Named(model, network if model is None else None, provider)
+    return Named(model, network if model is None else None, provider, local or model is None)
+
+
+def runs_here(named: Named, networks: Sequence[Network]) -> bool:
+    """Whether an installed network serves it, and no provider is forced."""
+    if named.model is None:
+        return True
+    return named.provider is None and named.model.choose(networks) is not None
 
 
 def choose_network(
@@ -142,7 +154,7 @@ def not_served(model: CatalogueModel) -> ModelDisabled:
     text += f"a file of your own: upscale weights import FILE --as {model.id}."
     keys = [f"{route.provider.key} ({route.provider.name})" for route in model.routes]
     if keys:
-        text += f" Remote routes come later; their keys will be {' or '.join(keys)}."
+        text += f" Or give the server a provider's key: {' or '.join(keys)}."
     text += " The bundled network 'bundled-x4' needs no installation."
     return ModelDisabled(text, pull=known.id if known else "")
 
@@ -166,7 +178,7 @@ def _not_installed(known: KnownFile) -> ModelDisabled:
 def _no_provider(named: Named, provider: Provider) -> str:
     install = how_to_install(named.model) if named.model else ""
     return (
-        f"'{provider.id}/{named.id}' asks for {provider.name}. This version runs models on its own "
-        f"machine only; the remote route will be enabled by {provider.key}. "
-        f"Use '{named.id}' with an installed network instead ({install})."
+        f"'{provider.id}/{named.id}' asks for {provider.name}, to which only a server with "
+        f"{provider.key} sends pictures. Use '{named.id}' with an installed network instead "
+        f"({install})."
     )

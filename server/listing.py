@@ -15,13 +15,14 @@ from starlette.responses import JSONResponse, Response
 
 from upscale import __version__
 from upscale.errors import ModelNotFound
-from upscale.models.catalogue import NETWORK_RULE, CatalogueModel, ScaleRule
+from upscale.models.catalogue import NETWORK_RULE, CatalogueModel, RemoteRoute, ScaleRule
 from upscale.models.quote import number
 from upscale.server.access import caller, may_use
 from upscale.server.choosing import find_named, known_for, not_served, pull_command
 from upscale.server.parameters import is_true
+from upscale.server.records.keys import Key
 from upscale.server.schema import model_schema
-from upscale.server.services import services
+from upscale.server.services import Services, services
 from upscale.weights.known import KnownFile
 from upscale.weights.store import Network
 
@@ -39,7 +40,7 @@ async def list_models(request: Request) -> Response:
     networks = await asyncio.to_thread(ours.store.networks)
     key = caller(request)
     data = [
-        _model(model, networks)
+        _model(model, networks, _routes(ours, model, key))
         for model in ours.catalogue.models
         if may_use(key, (model.id, *model.aliases))
     ]
@@ -60,7 +61,8 @@ async def get_model(request: Request, name: str) -> Response:
     if wants_schema:
         return JSONResponse(model_schema(named))
     if named.model is not None:
-        return JSONResponse(_model(named.model, networks))
+        routes = _routes(ours, named.model, caller(request))
+        return JSONResponse(_model(named.model, networks, routes))
     if named.network is None:
         raise ModelNotFound(name)
     return JSONResponse(_network(named.network))
@@ -86,24 +88,32 @@ async def media(request: Request, name: str) -> Response:
     return await services(request).media.response(name, request.method, request.headers)
 
 
-def _model(model: CatalogueModel, networks: list[Network]) -> dict[str, Any]:
+def _routes(ours: Services, model: CatalogueModel, key: Key | None) -> list[RemoteRoute]:
+    """The remote routes that a key's requests may take now."""
+    return [] if key is not None and key.local_only else ours.remote.usable(model)
+
+
+def _model(
+    model: CatalogueModel, networks: list[Network], routes: list[RemoteRoute]
+) -> dict[str, Any]:
     chosen = model.choose(networks)
+    available = chosen is not None or bool(routes)
     return {
         **_card(model.id, model.created, model.owner, model.scale),
         "name": model.name,
         "aliases": list(model.aliases),
-        "available": chosen is not None,
+        "available": available,
         "network": None if chosen is None else chosen.name,
         "installed": [n.name for n in networks if model.id in n.serves],
         "installable": [_known(known) for known in known_for(model)],
         "import_command": f"upscale weights import FILE --as {model.id}",
-        "reason": None if chosen is not None else not_served(model).message,
+        "reason": None if available else not_served(model).message,
         "remote": [
             {
                 "provider": route.provider.id,
                 "endpoint": route.endpoint,
                 "key": route.provider.key,
-                "available": False,
+                "available": route in routes,
             }
             for route in model.routes
         ],

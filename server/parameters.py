@@ -27,7 +27,8 @@ class Parameters:
     """What was asked, apart from the picture. `scale_factor` is as it came, None where absent.
 
     `target` holds the sizes that were asked for instead of it. `quality` is 1 to 100, None for the
-    format's default; `background` is #rrggbb; `denoise` is 0 to 1, None where absent.
+    format's default; `background` is #rrggbb; `denoise` is 0 to 1, None where absent;
+    `allow_resample`: a remote result of another size may be resampled to the one asked for.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Parameters:
     n: int
     seed: int
     denoise: float | None
+    allow_resample: bool
 
 
 def read_model(form: Form) -> str:
@@ -74,6 +76,7 @@ def read_parameters(form: Form) -> Parameters:
         n=_integer(form, "n", 1, _MAX_N) or 1,
         seed=_integer(form, "seed", 0, _MAX_SEED) or 0,
         denoise=None if _single(form, "denoise") is None else float(_number(form, "denoise", 0, 1)),
+        allow_resample=_truth(form, "allow_resample"),
     )
 
 

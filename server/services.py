@@ -23,6 +23,7 @@ from upscale.server.proxies import caller_base
 from upscale.server.recording import Recorder
 from upscale.server.records.database import Database
 from upscale.server.records.speeds import Speeds
+from upscale.server.remote import Remote
 from upscale.server.running import Running
 from upscale.server.spool import Spool
 from upscale.settings import Settings
@@ -92,6 +93,7 @@ class Services:
     recorder: Recorder
     speeds: Speeds
     running: Running
+    remote: Remote
     background: Background
     webhooks: Webhooks
 

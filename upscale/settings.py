@@ -362,6 +362,11 @@ class Settings(BaseSettings):
     provider_seconds: float = Field(
         600.0, gt=0, description="Time for a job at a remote provider, in seconds."
     )
+    provider_limit: int = Field(
+        32,
+        ge=1,
+        description="Requests that may wait for remote providers at once before a 429 is answered.",
+    )
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -42,7 +42,7 @@ def _back(
 
 
 def test_what_is_sent_says_nothing_but_its_pixels(tmp_path):
-    """Neither place nor camera, nor name of a profile; upright, though the file lies on its side."""
+    """Neither place nor camera; upright, though the file lies on its side."""
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "SecretCamera"
     exif.get_ifd(0x8825)[1] = "N"
@@ -142,7 +142,7 @@ def test_what_comes_back_has_the_metadata_of_the_original(tmp_path, format):
 def test_grey_stays_grey(tmp_path):
     path = tmp_path / "a.png"
     _gradient((16, 16), "L").save(path)
-    tinted = np.asarray(_gradient((64, 64), "L").convert("RGB"), int) + (1, 0, -1)
+    tinted = np.asarray(_gradient((64, 64), "L").convert("RGB"), int) + np.array((1, 0, -1))
     came = Image.fromarray(np.clip(tinted, 0, 255).astype(np.uint8))
     image = _back(path, came, tmp_path)
     assert image.mode == "L"

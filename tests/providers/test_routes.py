@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from upscale.models.catalogue import CatalogueModel, load_catalogue
 from upscale.providers.health import Health
 from upscale.providers.outcome import Failure, Kind
 from upscale.providers.registry import Providers
-from upscale.providers.routes import nearest, none_left
+from upscale.providers.routes import Candidate, nearest, none_left
 from upscale.providers.sites import unusable
-from upscale.providers.task import RemoteJob
+from upscale.providers.task import RemoteJob, nth
 from upscale.settings import Settings
 
 
@@ -69,8 +70,13 @@ class House:
                 if not found.candidates:
                     raise none_left(model(name), found.skipped)
                 self.attempts.clear()
-                ask = providers.serve_all if each else providers.serve
-                return await ask(found.candidates, self.attempts, check)
+                if not each:
+                    return await providers.serve(found.candidates, self.attempts, check)
+                results = []
+                for index in range(task.n):
+                    ours = tuple(replace(c, task=nth(c.task, index)) for c in found.candidates)
+                    results.append(await providers.serve(ours, self.attempts, check))
+                return results
             finally:
                 await providers.aclose()
 
@@ -314,6 +320,7 @@ def test_vertex_is_off_until_it_is_configured() -> None:
 
 def test_a_job_whose_key_is_gone_stays_in_doubt(tmp_path: Path) -> None:
     job, task = RemoteJob("fal", "fal-ai/esrgan", id="x"), make_task(tmp_path, "aura-sr", "fal")
-    with pytest.raises(Failure) as caught:
-        asyncio.run(Providers(Settings()).resume(task, job))
-    assert (caught.value.kind, caught.value.billed) == (Kind.IN_DOUBT, "maybe")
+    ours = (Candidate(task.route, task),)
+    with pytest.raises(UpstreamError, match="may have been billed") as caught:
+        asyncio.run(Providers(Settings()).go_on(ours, job, []))
+    assert (caught.value.status, caught.value.reason) == (504, "in_doubt")
