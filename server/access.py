@@ -28,7 +28,7 @@ class Access:
     def __init__(self, ring: KeyRing, settings: Settings) -> None:
         self._ring, self._anonymous = ring, settings.allow_anonymous
         self._trusted, self._public = settings.trusted_proxies, not is_loopback(settings.host)
-        self._requests = Meter("requests")
+        self._requests = Meter("requests", least=1.0)
         self._megapixels = Meter("megapixels")
 
     async def admit(self, request: Request) -> None:
@@ -59,7 +59,7 @@ class Access:
     def count_request(self, key: Key | None) -> None:
         """One more request of a key. Raises RateLimited."""
         if key is not None:
-            self._requests.check(key.id, key.requests_per_minute, least=1.0)
+            self._requests.check(key.id, key.requests_per_minute)
             self._megapixels.check(key.id, key.megapixels_per_minute)
             self._requests.take(key.id, key.requests_per_minute, 1.0)
 

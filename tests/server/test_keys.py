@@ -145,18 +145,31 @@ def test_megapixels_a_minute(keyed: Keyed) -> None:
 
 def test_a_bucket_fills_up_again() -> None:
     now = [0.0]
-    meter = Meter("things", lambda: now[0])
+    meter = Meter("things", 1.0, lambda: now[0])
     meter.take("a", 6, 6)
     with pytest.raises(RateLimited) as refused:
-        meter.check("a", 6, least=1)
+        meter.check("a", 6)
     assert refused.value.retry_after == 11
     now[0] += 11
-    meter.check("a", 6, least=1)
-    meter.check("b", 6, least=1)
+    meter.check("a", 6)
+    meter.check("b", 6)
     meter.take("a", 6, 100)
     now[0] += 3600
-    meter.check("a", 6, least=6)
+    meter.take("a", 6, 5)
+    meter.check("a", 6)
     meter.check("a", None)
+
+
+def test_less_than_one_a_minute_is_one_in_some_minutes() -> None:
+    now = [100.0]
+    meter = Meter("things", 1.0, lambda: now[0])
+    for _ in range(3):
+        meter.check("a", 0.5)
+        meter.take("a", 0.5, 1)
+        with pytest.raises(RateLimited) as refused:
+            meter.check("a", 0.5)
+        assert refused.value.retry_after == 60
+        now[0] += 120
 
 
 def test_spending_ends_at_the_limit(keyed: Keyed) -> None:
