@@ -27,11 +27,12 @@ from upscale.errors import InvalidRequest, RecordsFault
 from upscale.providers.addresses import resolve
 from upscale.server.outgoing import Outgoing, Resolver, Unusable, host_of, parsed
 from upscale.server.recording import Recorder
+from upscale.server.records.deliveries import Deliveries, Untold
 from upscale.server.records.rows import Row
 from upscale.server.records.times import now_ms
 from upscale.server.shown import request_body
 from upscale.server.signing import ADVICE, read_secrets, signature
-from upscale.server.threads import whole
+from upscale.server.threads import asked, whole
 from upscale.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,8 +49,12 @@ _AT_ONCE = 4
 # the receiver can end in order.
 _SECONDS = 10.0
 _READ_SECONDS, _READ_BYTES = 1.0, 1 << 16
-# How often it is looked in the records for what others have ended.
+# How often it is looked in the records for what others have ended, and how much of it is read at
+# once.
 _LOOK_SECONDS = 60.0
+_PAGE = 500
+# Of a receiver that is away for long: so much is known here, the rest stands in the records.
+_MOST = 10_000
 # How often a process beside the one that tells asks whether that is still there.
 _TURN_SECONDS = 5.0
 # What is on its way when the server ends gets this long.
@@ -104,7 +109,7 @@ class Webhooks:
 
     def ended(self, request_id: str) -> None:
         """A request may have ended: it is told of soon, if it is one to tell of."""
-        if self._telling:
+        if self._telling and len(self._owed) < _MOST:
             self._owed.setdefault(request_id, _Owed(0, _now()))
             self._news.set()
 
@@ -139,14 +144,14 @@ class Webhooks:
         return str(found)
 
     async def _run(self, ours: Services) -> None:
-        place, look_at = ours.background.place, _now()
+        deliveries, look_at = Deliveries(ours.database, ours.background.place), _now()
         async with _turn(self._lock):
             self._telling = True
             try:
                 while True:
                     self._news.clear()
                     if _now() >= look_at:
-                        await self._look(place)
+                        await self._look(deliveries)
                         look_at = _now() + _LOOK_SECONDS
                     self._begin(ours)
                     with contextlib.suppress(TimeoutError):
@@ -155,16 +160,21 @@ class Webhooks:
             finally:
                 self._telling = False
 
-    async def _look(self, place: str) -> None:
+    async def _look(self, deliveries: Deliveries) -> None:
         """Find what the records have to be told by this server, and nobody here has heard of."""
+        some: list[Untold] = []
         with contextlib.suppress(RecordsFault):  # logged; looked again
-            for row in await whole(self._recorder.log.undelivered):
-                if row.place == place:
-                    self._owed.setdefault(row.id, _Owed(self._tries_of(row), _now()))
+            while len(self._owed) < _MOST:
+                after = some[-1] if some else None
+                some = await asked(lambda after=after: deliveries.untold(after, limit=_PAGE))
+                for each in some:
+                    self._owed.setdefault(each.id, _Owed(self._tries(each.ended), _now()))
+                if len(some) < _PAGE:
+                    return
 
-    def _tries_of(self, row: Row) -> int:
+    def _tries(self, ended: int) -> int:
         """How often it has been tried by now, as its age tells."""
-        age = (now_ms() - (row.finished_at or 0)) / 1000
+        age = (now_ms() - ended) / 1000
         return sum(age >= due for due in accumulate(self._waits))
 
     def _begin(self, ours: Services) -> None:
@@ -199,7 +209,7 @@ class Webhooks:
         owed = self._owed[request_id]
         try:
             if owed.verdict is None:
-                row = await whole(lambda: self._recorder.log.get(request_id))
+                row = await asked(self._recorder.log.get, request_id)
                 if row is None or not row.ended or row.webhook_state != "pending":
                     del self._owed[request_id]
                     return

@@ -199,16 +199,6 @@ class RequestLog:
         with self._database.read() as connection:
             return read_summary(connection, chosen)
 
-    def undelivered(self) -> list[Row]:
-        """Requests that have ended and whose webhook was not told yet, the oldest first."""
-        asked = (
-            select(requests)
-            .where(requests.c.webhook_state == "pending", requests.c.status.in_(ENDED))
-            .order_by(requests.c.finished_at, requests.c.id)
-        )
-        with self._database.read() as connection:
-            return [Row.of(row) for row in connection.execute(asked)]
-
     def purge(self, request_id: str) -> Leftovers | None:
         """Delete what a request sent and got, but not that there was one; None for an unknown id.
 

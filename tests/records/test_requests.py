@@ -203,16 +203,6 @@ def test_old_records_go_and_what_is_at_work_stays(
     assert log.expire(5000).count == 0
 
 
-def test_webhooks_that_are_owed_are_known(database: Database) -> None:
-    log = RequestLog(database)
-    request, _ = waiting(log, webhook_url="https://example.com/?a=b"), waiting(log)
-    assert log.undelivered() == []
-    log.finish(request, "completed")
-    assert [row.id for row in log.undelivered()] == [request]
-    log.change(request, webhook_state="delivered")
-    assert log.undelivered() == []
-
-
 def test_a_request_as_callers_see_it(sqlite: Database) -> None:
     log = RequestLog(sqlite)
     request = arrived(log, created_at=1_764_077_465_042, model="m", trace_id="t", client="1.2.3.4")

@@ -24,7 +24,7 @@ from sqlalchemy import update
 
 from tests.server.live import Live, check_error, png, serving, wait_for
 from upscale.errors import InvalidRequest
-from upscale.server import webhooks
+from upscale.server import app, webhooks
 from upscale.server.app import create_app
 from upscale.server.outgoing import Outgoing
 from upscale.server.records.database import Database
@@ -536,3 +536,29 @@ def test_jobs_are_accepted_as_before_where_too_many_wait(
         check_error(live.edit({"model": "bundled-x4", "background": "true"}), 429, "RATE_LIMITED")
         live.engine.held = False
         assert len(receiver.wait()) == 1
+
+
+def test_of_a_receiver_that_is_away_no_more_is_known_than_has_room(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest stands in the records, and is told when some of it has been."""
+    for name, value in (("_MOST", 3), ("_PAGE", 2), ("_LOOK_SECONDS", 0.1)):
+        monkeypatch.setattr(webhooks, name, value)
+    made: list[webhooks.Webhooks] = []
+
+    def make(*given: Any) -> webhooks.Webhooks:
+        made.append(webhooks.Webhooks(*given))
+        return made[-1]
+
+    monkeypatch.setattr(app, "Webhooks", make)
+    receiver.gate.clear()
+    with serving(settings(tmp_path, receiver.url)) as live:
+        ids = [job(live) for _ in range(8)]
+        for each in ids:
+            wait_for_end(live, each)
+        receiver.wait(3)
+        assert len(made[0]._owed) == 3
+        receiver.gate.set()
+        for each in ids:
+            wait_for_state(tmp_path, each, "delivered")
+    assert sorted(letter.event["data"]["id"] for letter in receiver.letters) == sorted(ids)
