@@ -23,6 +23,7 @@ from upscale.server.errors import install_error_handlers
 from upscale.server.faults import Faults
 from upscale.server.feeds import Feeds
 from upscale.server.fetch import Fetcher
+from upscale.server.forever import forever
 from upscale.server.hosts import Hosts, own_names
 from upscale.server.media import MediaStore
 from upscale.server.recording import Recorder
@@ -30,6 +31,7 @@ from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
 from upscale.server.records.speeds import Speeds
 from upscale.server.records.times import now_ms
+from upscale.server.remote import Remote
 from upscale.server.running import Running
 from upscale.server.services import Services, UpscaleEngine, services
 from upscale.server.spool import Spool
@@ -62,11 +64,12 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
         max_bytes=settings.max_spool_bytes,
         min_free_bytes=settings.min_free_bytes,
     )
+    pool, catalogue = PixelPool(settings.pixel_workers), load_catalogue()
     ours = Services(
         settings=settings,
         engine=engine if engine is not None else Engine(settings),
-        pool=PixelPool(settings.pixel_workers),
-        catalogue=load_catalogue(),
+        pool=pool,
+        catalogue=catalogue,
         store=Store(settings.weights_folder),
         spool=spool,
         media=MediaStore(
@@ -78,6 +81,7 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
         recorder=recorder,
         speeds=Speeds(database),
         running=running,
+        remote=Remote(settings, pool, catalogue),
         background=Background(
             settings.data_dir / "jobs",
             database,
@@ -156,14 +160,15 @@ async def _running(ours: Services) -> AsyncIterator[None]:
     await ours.engine.start()
     # In the order in which they end.
     tasks = [
-        asyncio.create_task(forever)
-        for forever in (
-            ours.background.run_forever(ours),
-            ours.media.sweep_forever(),
-            ours.spool.sweep_forever(),
-            ours.recorder.catch_up_forever(),
-            _forget_forever(ours),
-            _get_to_know(ours),
+        asyncio.create_task(forever(name, work))
+        for name, work in (
+            ("background jobs", lambda: ours.background.run_forever(ours)),
+            ("sweeping of results", ours.media.sweep_forever),
+            ("sweeping of the spool", ours.spool.sweep_forever),
+            ("ends that are owed", ours.recorder.catch_up_forever),
+            ("forgetting of records", lambda: _forget_forever(ours)),
+            ("getting to know networks", lambda: _get_to_know(ours)),
+            ("prices of providers", ours.remote.refresh_prices_forever),
         )
     ]
     ours.webhooks.start(ours)
@@ -177,6 +182,7 @@ async def _running(ours: Services) -> AsyncIterator[None]:
         await ours.engine.close(drain)
         await ours.recorder.catch_up()
         await ours.webhooks.close()
+        await ours.remote.aclose()
         ours.pool.close()
         ours.spool.close()
         await asyncio.to_thread(ours.database.close)

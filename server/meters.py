@@ -27,8 +27,9 @@ class Meter:
     """Counts `unit` for names, each with a limit a minute of its own.
 
     A bucket holds a minute's worth, and no less than `least`, which must be left for anything to
-    pass: where half a request a minute is allowed, one passes every other minute. What is larger than what is left may pass while anything is
-    left, and leaves a debt to wait for: a result that is larger than the limit can be had, too.
+    pass: where half a request a minute is allowed, one passes every other minute. What is larger
+    than what is left may pass while anything is left, and leaves a debt to wait for: a result that
+    is larger than the limit can be had, too.
     """
 
     def __init__(
