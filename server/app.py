@@ -73,7 +73,10 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
         store=Store(settings.weights_folder),
         spool=spool,
         media=MediaStore(
-            choose_storage(settings), settings.media_ttl_seconds, settings.media_quota_bytes
+            choose_storage(settings),
+            settings.media_ttl_seconds,
+            settings.media_quota_bytes,
+            jobs_ttl=settings.background_ttl_seconds,
         ),
         fetcher=Fetcher(settings),
         database=database,

@@ -80,7 +80,7 @@ async def store(ours: Services, job: Job, made: Made, endings: Endings) -> None:
     row, plan, accepted = job.row, made.plan, Accepted.from_json(job.row.order or "")
     with storing("the result"):
         await asyncio.to_thread(on_disk, made.file)  # before its record says so
-    name = await asyncio.to_thread(ours.media.adopt, made.file, plan.output.format)
+    name = await asyncio.to_thread(ours.media.adopt, made.file, plan.output.format, of_job=True)
     cost = row.quote_micros or 0
     about = metadata(accepted.model, plan, cost, made.receipt)
     url = None if accepted.inline else f"{accepted.base_url}/media/{name}"

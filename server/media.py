@@ -30,7 +30,9 @@ from upscale.server.storage.stored import Reader, Storage, Stored
 
 log = logs.get("server")
 
-_NAME = re.compile(r"[0-9A-Za-z]{27}\.[a-z]{3,4}")
+# Names of results of background jobs have a letter more, which says how long they live.
+_TOKEN, _JOBS = 27, "j"
+_NAME = re.compile(rf"[0-9A-Za-z]{{{_TOKEN}}}{_JOBS}?\.[a-z]{{3,4}}")
 _LINK = re.compile(rf"https?://[^/?#]+(?:/[^?#]*)?/media/({_NAME.pattern})", re.I)
 _TYPES = {facts.extension: facts.mime for facts in FORMATS.values()}
 _MAX_SWEEP_SECONDS = 60.0
@@ -42,12 +44,21 @@ _PIECE = 1 << 18
 
 
 class MediaStore:
-    """Results live `ttl` seconds and take at most `quota` bytes (0: any number)."""
+    """Results live `ttl` seconds, those of background jobs `jobs_ttl` if that is more, and take at
+    most `quota` bytes (0: any number).
+    """
 
     def __init__(
-        self, storage: Storage, ttl: int, quota: int = 0, fresh: float = _FRESH_SECONDS
+        self,
+        storage: Storage,
+        ttl: int,
+        quota: int = 0,
+        fresh: float = _FRESH_SECONDS,
+        *,
+        jobs_ttl: int = 0,
     ) -> None:
         self._storage, self._ttl, self._quota, self._fresh = storage, ttl, quota, fresh
+        self._jobs_ttl = max(ttl, jobs_ttl)
         self._lock = threading.Lock()
         self._arriving: dict[str, int] = {}
         self._served: Counter[str] = Counter()
@@ -68,13 +79,14 @@ class MediaStore:
             if used - sum(entry.size for entry in free) >= self._quota:
                 raise MediaFull(size=1, quota=self._quota)
 
-    def adopt(self, result: Path, format: str) -> str:
-        """Take over a finished result, older ones making room; returns its name.
+    def adopt(self, result: Path, format: str, *, of_job: bool = False) -> str:
+        """Take over a finished result, older ones making room; returns its name. `of_job`: nobody
+        waits for it, so it lives as long as those of background jobs do.
 
         Blocks. Raises MediaFull where it cannot fit, OutputFault where it cannot be stored.
         """
         facts = FORMATS[format]
-        name = random_token() + facts.extension
+        name = random_token() + (_JOBS if of_job else "") + facts.extension
         with self._lock:
             self._make_room(name, result.stat().st_size)
         try:
@@ -136,10 +148,10 @@ class MediaStore:
 
     def sweep(self) -> None:
         """Remove what has expired, and what a crash left half done. Raises OutputFault."""
-        over = time.time() - self._ttl
+        now = time.time()
         try:
             for entry in self._storage.entries():
-                if entry.made <= over and _NAME.fullmatch(entry.name):
+                if _NAME.fullmatch(entry.name) and self._end(entry) <= now:
                     self._storage.remove(entry.name)
             self._storage.tidy(_LEFTOVER_SECONDS)
         except OSError as fault:
@@ -158,12 +170,17 @@ class MediaStore:
         if not _NAME.fullmatch(name) or _extension(name) not in _TYPES:
             return None
         stored = self._storage.find(name)
-        return stored if stored is not None and stored.made + self._ttl > time.time() else None
+        return stored if stored is not None and self._end(stored) > time.time() else None
+
+    def _end(self, stored: Stored) -> float:
+        """When its time is over, in Unix seconds."""
+        of_job = stored.name[_TOKEN] == _JOBS
+        return stored.made + (self._jobs_ttl if of_job else self._ttl)
 
     def _headers(self, stored: Stored, tag: str, what: Answer) -> dict[str, str]:
         if what.status == 416:
             return {"Content-Range": f"bytes */{stored.size}"}
-        left = int(stored.made + self._ttl - time.time())
+        left = int(self._end(stored) - time.time())
         headers = {
             "ETag": tag,
             "Last-Modified": http_date(stored.made),

@@ -213,6 +213,12 @@ class Settings(BaseSettings):
     )
 
     media_ttl_seconds: int = Field(3600, ge=1, description="Life time of media links, in seconds.")
+    background_ttl_seconds: int = Field(
+        604_800,
+        ge=0,
+        description="Life time of links to results of background jobs, in seconds (7 days), if "
+        "that is more; they end with the record, and give way within the quota, before that.",
+    )
     media_quota_bytes: int = Field(
         20 << 30,
         ge=0,

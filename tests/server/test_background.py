@@ -105,7 +105,8 @@ def test_base64_is_in_the_reply_that_is_asked_for_later(box: Live) -> None:
 
 
 def test_a_request_is_shown_after_its_file_has_expired(tmp_path: Path) -> None:
-    with serving(Settings(data_dir=tmp_path, media_ttl_seconds=1)) as live:
+    settings = Settings(data_dir=tmp_path, media_ttl_seconds=1, background_ttl_seconds=1)
+    with serving(settings) as live:
         job = later(live, {"response_format": "b64_json"})
         ended(live, job["id"])
 
@@ -114,6 +115,19 @@ def test_a_request_is_shown_after_its_file_has_expired(tmp_path: Path) -> None:
             return entry["b64_json"] is None
 
         wait_for(gone)
+
+
+def test_the_result_of_a_job_outlives_other_links(tmp_path: Path) -> None:
+    """Nobody waits for it at night."""
+    with serving(Settings(data_dir=tmp_path, media_ttl_seconds=1)) as live:
+        job = later(live)
+        url = ended(live, job["id"])["response"]["data"][0]["url"]
+        other = post(live).json()["data"][0]["url"]
+        wait_for(lambda: live.client.get(other).status_code == 404)
+        kept = live.client.get(url)
+        assert kept.is_success
+        age = int(kept.headers["cache-control"].rpartition("=")[2])
+        assert 604_000 < age <= 604_800
 
 
 def test_a_cancelled_request_frees_its_name(box: Live) -> None:

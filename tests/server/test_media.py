@@ -98,16 +98,20 @@ def test_other_names_are_404(live: Live, name: str) -> None:
     check_error(live.client.get(f"/media/{name}"), 404)
 
 
-def store_in(folder: Path, *, ttl: int = 60, quota: int = 0, fresh: float = 0) -> MediaStore:
-    store = MediaStore(DiskStorage(folder / "media"), ttl, quota, fresh)
+def store_in(
+    folder: Path, *, ttl: int = 60, quota: int = 0, fresh: float = 0, jobs_ttl: int = 0
+) -> MediaStore:
+    store = MediaStore(DiskStorage(folder / "media"), ttl, quota, fresh, jobs_ttl=jobs_ttl)
     store.open()
     return store
 
 
-def adopt(store: MediaStore, folder: Path, size: int = 1, *, age: float = 0) -> str:
+def adopt(
+    store: MediaStore, folder: Path, size: int = 1, *, age: float = 0, of_job: bool = False
+) -> str:
     """A new result of `size` bytes; its name."""
     (folder / "result").write_bytes(bytes(size))
-    name = store.adopt(folder / "result", "jpeg")
+    name = store.adopt(folder / "result", "jpeg", of_job=of_job)
     when = time.time() - age
     os.utime(folder / "media" / name, (when, when))
     return name
@@ -126,6 +130,21 @@ def test_names_differ_and_expired_ones_are_removed_at_the_start(tmp_path: Path) 
     assert there(tmp_path) == set(names[1:])
     assert store.copy(names[1], tmp_path / "copy")
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+
+
+def test_results_of_jobs_live_longer_and_within_the_same_quota(tmp_path: Path) -> None:
+    store = store_in(tmp_path, ttl=10, quota=100, jobs_ttl=100)
+    for age in (20, 99, 101):
+        adopt(store, tmp_path, age=age)
+    names = [adopt(store, tmp_path, 40, age=age, of_job=True) for age in (101, 99, 20)]
+    store.sweep()
+    assert there(tmp_path) == set(names[1:])
+    assert linked_name(f"http://a/media/{names[1]}") == names[1]
+    assert store.copy(names[1], tmp_path / "copy")
+    adopt(store, tmp_path, 40)
+    assert names[1] not in there(tmp_path)
+    # What the operator lets links live is the least.
+    assert store_in(tmp_path, ttl=100, jobs_ttl=10).discard(names[2])
 
 
 def test_what_a_crash_left_goes_and_what_is_not_ours_stays(tmp_path: Path) -> None:
