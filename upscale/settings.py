@@ -156,7 +156,8 @@ class Settings(BaseSettings):
         16 << 30,
         ge=1024,
         description="What the requests at work may hold on the disk of the data folder (uploads "
-        "and results in the making), in bytes, for a server process.",
+        "and results in the making), in bytes, for a server process; half of it at most in "
+        "pictures of background jobs that wait.",
     )
     min_free_bytes: int = Field(
         256 << 20,
@@ -194,10 +195,16 @@ class Settings(BaseSettings):
         "background.",
     )
     background_limit: int = Field(
-        1000, ge=1, description="Background jobs that may wait before a 429 is answered."
+        1000,
+        ge=1,
+        description="Background jobs of one caller that may wait before a 429 is answered; all "
+        "together may be a third more.",
     )
     queue_limit: int = Field(
-        16, ge=1, description="Jobs that may wait for a device before a 429 is answered."
+        16,
+        ge=1,
+        description="Jobs of one caller that may wait for a device before a 429 is answered; all "
+        "together may be a third more.",
     )
     pixel_workers: int = Field(
         1, ge=1, le=16, description="Torch-free processes that probe and check pictures."

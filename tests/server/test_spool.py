@@ -160,3 +160,23 @@ def test_a_disk_that_is_nearly_full_is_a_500_that_names_no_folder(
         assert "the disk is nearly full" in check_error(reply, 500, "INTERNAL_ERROR")
         assert reply.headers["x-should-retry"] == "false"
         assert str(tmp_path) not in reply.text
+
+
+def test_pictures_that_wait_are_in_the_way_of_no_job_where_nothing_else_is_at_work(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path, max_bytes=100)
+    spool.open()
+    spool.count(90, parked=90)
+    with pytest.raises(SpoolFull):
+        spool.check(50)
+    spool.check(50, parked=True)
+    with pytest.raises(TooLarge):
+        spool.check(101, parked=True)
+    spool.count(50, ahead=50)
+    with pytest.raises(SpoolFull):  # one at a time beyond the bound
+        spool.check(50, parked=True)
+    spool.count(-50, ahead=-50)
+    spool.count(-90, parked=-90)
+    assert spool.held == 0
+    spool.close()
