@@ -49,7 +49,7 @@ class QueueAdapter(Adapter):
         except asyncio.CancelledError:
             if not noted:  # nothing was paid for yet
                 creating.cancel()
-            await quietly(self._abandon(task, creating))
+            await quietly(self._leave(task, creating))
             raise
         return await self.resume(task, job)
 
@@ -68,7 +68,8 @@ class QueueAdapter(Adapter):
             seen = await self._wait(task, job)
             result = await self.collect(task, job, seen)
         except asyncio.CancelledError:
-            await quietly(self._stop(task, job))
+            if not task.leaves():
+                await quietly(self._stop(task, job))
             raise
         except OutputFault:
             await task.note(job.now("done", billed="yes"))
@@ -190,15 +191,18 @@ class QueueAdapter(Adapter):
                 return seen
             task.progress(seen.fraction, seen.state)
 
-    async def _abandon(self, task: RemoteTask, creating: asyncio.Task[RemoteJob]) -> None:
-        """The caller went away during the create: what it made is stopped when it is known."""
+    async def _leave(self, task: RemoteTask, creating: asyncio.Task[RemoteJob]) -> None:
+        """The caller went away during the create: what it made is stopped when it is known, unless
+        somebody comes back for it.
+        """
         done, _ = await asyncio.wait({creating}, timeout=_GRACE_SECONDS)
         if not done:
             creating.cancel()
             return
         if creating.cancelled() or creating.exception() is not None:
             return
-        await self._stop(task, creating.result())
+        if not task.leaves():
+            await self._stop(task, creating.result())
 
     async def abandon(self, job: RemoteJob) -> RemoteJob:
         """Find it where only its mark is known, then as with a caller that goes away."""

@@ -53,6 +53,11 @@ async def _unnoted(job: RemoteJob) -> None:
     """For those who keep no record."""
 
 
+def _stays() -> bool:
+    """For those who wait to the end."""
+    return False
+
+
 def _unseen(fraction: float | None, state: str) -> None:
     """For those whom progress does not concern."""
 
@@ -77,7 +82,8 @@ class RemoteTask:
     `factor` None: the model decides. `fields` are the caller's own, by the model's names.
     `target` is a new file for the result, of at most `max_bytes`. `deadline` is on the clock of the
     adapter. `note` is awaited before a paid call, when its id is known and when it ends; `progress`
-    gets a fraction, where the provider tells one, and a state in words.
+    gets a fraction, where the provider tells one, and a state in words. `leaves`, asked where the
+    run is cancelled: whether somebody comes back for the job, which is not stopped then.
     """
 
     request_id: str
@@ -96,6 +102,7 @@ class RemoteTask:
     index: int = 0
     note: Callable[[RemoteJob], Awaitable[None]] = _unnoted
     progress: Callable[[float | None, str], None] = _unseen
+    leaves: Callable[[], bool] = _stays
     trail: Trail = field(default_factory=Trail)
 
     @property

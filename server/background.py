@@ -30,7 +30,7 @@ from upscale.server.job_folders import JobFolders
 from upscale.server.making import make, store
 from upscale.server.recording import Recorder, Recording, error_fields, status_of
 from upscale.server.records.database import Database
-from upscale.server.records.queue import JobQueue
+from upscale.server.records.queue import JobQueue, is_remote
 from upscale.server.records.rows import Row
 from upscale.server.running import Running
 from upscale.server.shown import position_of, request_body
@@ -50,6 +50,8 @@ _AT_ONCE = 2
 # And one of each key that has none there, so many at most: jobs of another key may have to wait for
 # more than the device, for that key's requests in the foreground.
 _BESIDE = 4
+# Jobs of ours at remote providers at once; they wait for no device, and for none of the others.
+_REMOTE_AT_ONCE = 8
 # How often it is looked for what other processes, and the operator, have done.
 _LOOK_SECONDS = 2.0
 # How old positions in the queue may be.
@@ -192,10 +194,10 @@ class Background:
         # However many ask for theirs; but one that came just now is not known yet.
         if now >= self._positions_until or row.id not in self._positions:
             self._positions_until = now + _POSITION_SECONDS
-            waiting = await asked(self._jobs.waiting)
-            self._positions = {request_id: place for place, request_id in enumerate(waiting)}
+            lines = await asked(self._jobs.lines)
+            self._positions = {each: place for line in lines for place, each in enumerate(line)}
         place = self._positions.get(row.id)
-        return None if place is None else place + len(self._taken)
+        return None if place is None else place + len(self._at_work(is_remote(row)))
 
     @property
     def _jobs(self) -> JobQueue:
@@ -222,24 +224,31 @@ class Background:
         )
 
     async def _take_some(self, ours: Services) -> None:
-        """Take jobs while there is room for them in front of the device."""
-        while len(self._taken) < _AT_ONCE + _BESIDE and not self._closing:
-            callers = {job.row.caller for job in self._taken.values()}
-            row = await self._claim(callers if len(self._taken) >= _AT_ONCE else set())
-            if row is None:
-                return
-            job = Job(row)
-            self._taken[row.id] = job
-            job.work = asyncio.ensure_future(self._upscale(ours, job))
-            job.task = asyncio.create_task(self._see_to(job), name=row.id)
-            job.task.add_done_callback(self._done)
+        """Take jobs while there is room for them in front of the device, and at providers."""
+        for remote, room in ((False, _AT_ONCE + _BESIDE), (True, _REMOTE_AT_ONCE)):
+            while len(at_work := self._at_work(remote)) < room and not self._closing:
+                callers = {job.row.caller for job in at_work}
+                shared = remote or len(at_work) < _AT_ONCE
+                row = await self._claim(set() if shared else callers, remote)
+                if row is None:
+                    break
+                self._begin(ours, Job(row, remote))
 
-    async def _claim(self, without: set[str]) -> Row | None:
+    def _at_work(self, remote: bool) -> list[Job]:
+        return [job for job in self._taken.values() if job.remote == remote]
+
+    def _begin(self, ours: Services, job: Job) -> None:
+        self._taken[job.row.id] = job
+        job.work = asyncio.ensure_future(self._upscale(ours, job))
+        job.task = asyncio.create_task(self._see_to(job), name=job.row.id)
+        job.task.add_done_callback(self._done)
+
+    async def _claim(self, without: set[str], remote: bool) -> Row | None:
         """The next job, of other callers than those. One that is taken when the server begins to
         shut down waits again.
         """
         ended = self._recorder.owed
-        row, cut = await uncut(asked(lambda: self._jobs.claim(without, ended)))
+        row, cut = await uncut(asked(lambda: self._jobs.claim(without, ended, remote=remote)))
         if cut:
             if row is not None:
                 await whole(lambda: self._jobs.requeue(row.id))
@@ -273,7 +282,7 @@ class Background:
                 log.error("unexpected failure", exc_info=fault, extra=logs.fields(request=row.id))
                 error = ServerFault("Something unexpected went wrong. The server's log has it.")
             assert isinstance(error, UpscaleError)
-            await self._endings.end(row, status_of(error), **error_fields(error))
+            await self._endings.end(row, status_of(error), **job.facts, **error_fields(error))
 
     async def _wait_again(self, row: Row) -> None:
         """Let a job that was taken wait for another turn, as soon as the records take it. At an

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from upscale import logs
 from upscale.errors import (
+    AllProvidersExhausted,
     InvalidRequest,
     JobCancelled,
     MethodNotAllowed,
@@ -20,6 +22,7 @@ from upscale.errors import (
     OutputFault,
     ServerFault,
     UpscaleError,
+    UpstreamError,
 )
 
 log = logs.get("server")
@@ -42,16 +45,21 @@ def error_reply(
     return JSONResponse(error_body(error), status_code=status or error.status, headers=sent)
 
 
-def error_body(error: UpscaleError) -> dict[str, dict[str, str | None]]:
-    """The one shape of errors."""
-    return {
-        "error": {
-            "message": _sendable(_public(error)),
-            "type": error.type,
-            "code": error.code,
-            "param": None if error.field is None else _sendable(error.field),
-        }
+def error_body(error: UpscaleError) -> dict[str, dict[str, Any]]:
+    """The one shape of errors; those of remote providers say more: a `reason` for programs, and
+    the attempts.
+    """
+    body: dict[str, Any] = {
+        "message": _sendable(_public(error)),
+        "type": error.type,
+        "code": error.code,
+        "param": None if error.field is None else _sendable(error.field),
     }
+    if isinstance(error, UpstreamError) and error.reason is not None:
+        body["reason"] = error.reason
+    if isinstance(error, UpstreamError | AllProvidersExhausted) and error.attempts:
+        body["attempts"] = error.attempts
+    return {"error": body}
 
 
 def _public(error: UpscaleError) -> str:

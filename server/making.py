@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upscale.engine.order import JobOrder
 from upscale.engine.plan import Plan
-from upscale.engine.receipt import Progress, Receipt
+from upscale.engine.receipt import Progress
 from upscale.errors import ModelDisabled, OutputFault, RecordsFault, SpoolFull
-from upscale.server.endings import Endings
+from upscale.server.endings import Endings, cancelled
 from upscale.server.job import Accepted, Job
 from upscale.server.job_folders import on_disk
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.requests import RequestLog
-from upscale.server.replies import metadata, result
+from upscale.server.remote import RemoteWish, about, executed_by, known_jobs
+from upscale.server.replies import Executed, metadata, result
 from upscale.server.spool import Spool, storing
 from upscale.server.threads import whole
 from upscale.server.work import Turn, expected, most_bytes, run
@@ -35,18 +36,31 @@ _ROOM_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Made:
-    """A result that lies in the job's folder."""
+    """Results that lie in the job's folder, one for all or one for each; `about` is the metadata of
+    the reply, `facts` go into the record.
+    """
 
-    file: Path
-    plan: Plan
-    receipt: Receipt
+    files: tuple[Path, ...]
+    size: tuple[int, int]
+    format: str
+    about: dict[str, Any]
+    facts: dict[str, Any]
 
 
 async def make(ours: Services, job: Job, source: Path, queue: JobQueue) -> Made:
     """Wait for the job's turn and make its result. Raises what the upscale raises."""
-    row, accepted = job.row, Accepted.from_json(job.row.order or "")
+    accepted = Accepted.from_json(job.row.order or "")
     if not await asyncio.to_thread(source.exists):
         raise OutputFault("The picture of this job is not on the server's disk any more.")
+    if accepted.remote is not None:
+        return await _remotely(ours, job, accepted.remote, source, queue)
+    return await _here(ours, job, accepted, source, queue)
+
+
+async def _here(
+    ours: Services, job: Job, accepted: Accepted, source: Path, queue: JobQueue
+) -> Made:
+    row = job.row
     plan, factor = await _plan(ours, accepted, source)
     feed = ours.recorder.feeds.open(row.id)
     notes = _Notes(job, queue, ours.recorder.log)
@@ -59,8 +73,7 @@ async def make(ours: Services, job: Job, source: Path, queue: JobQueue) -> Made:
         notes.take(feed.progress)
 
     target = source.with_name("result")
-    await _room_for(ours.spool, most_bytes(plan))
-    with _counted(ours.spool, most_bytes(plan)):
+    async with _room(ours.spool, most_bytes(plan)):
         try:
             receipt = await run(
                 ours.engine,
@@ -72,30 +85,78 @@ async def make(ours: Services, job: Job, source: Path, queue: JobQueue) -> Made:
             )
         finally:
             await notes.close()
-    return Made(target, plan, receipt)
+    executed, cost = Executed.here(plan.network.name), row.quote_micros or 0
+    return Made(
+        (target,),
+        (plan.width, plan.height),
+        plan.output.format,
+        metadata(accepted.model, executed, cost, receipt.to_json()),
+        {"executed_model": executed.model, "cost_micros": cost},
+    )
+
+
+async def _remotely(
+    ours: Services, job: Job, wish: RemoteWish, source: Path, queue: JobQueue
+) -> Made:
+    """By a provider; what an earlier process has paid for is gone on with."""
+    row, folder = job.row, source.parent
+    plan = await ours.remote.decide(wish, source, await ours.pool.probe(source), folder)
+    feed = ours.recorder.feeds.open(row.id)
+
+    async def keep(fields: dict[str, Any], must: bool) -> None:
+        kept = await whole(lambda: ours.recorder.log.change(row.id, durable=must, **fields))
+        if must and not kept:
+            raise cancelled()
+
+    async with _room(ours.spool, plan.most_bytes):
+        if not await whole(lambda: queue.begin(row.id)):
+            raise cancelled()
+        job.begun = True
+        feed.tell("state", {"status": "processing", "attempt": row.attempts + 1})
+        run = ours.remote.run(
+            row.id,
+            plan,
+            folder,
+            seconds=ours.settings.provider_seconds,
+            keep=keep,
+            progress=feed.report,
+            leaves=lambda: job.left,
+        )
+        try:
+            images = await run.results(known_jobs(row.remote_job))
+        finally:
+            job.facts = run.facts
+    executed, returned = executed_by(images), images[0].returned
+    return Made(
+        tuple(image.path for image in images),
+        (returned.width, returned.height),
+        wish.output_format,
+        about(plan, run, images),
+        {"executed_model": executed.model, "provider": executed.provider, **run.facts},
+    )
 
 
 async def store(ours: Services, job: Job, made: Made, endings: Endings) -> None:
-    """Put the result behind its link, and end the job well. Raises OutputFault, MediaFull."""
-    row, plan, accepted = job.row, made.plan, Accepted.from_json(job.row.order or "")
-    with storing("the result"):
-        await asyncio.to_thread(on_disk, made.file)  # before its record says so
-    name = await asyncio.to_thread(ours.media.adopt, made.file, plan.output.format, of_job=True)
-    cost = row.quote_micros or 0
-    about = metadata(accepted.model, plan, cost, made.receipt)
-    url = None if accepted.inline else f"{accepted.base_url}/media/{name}"
-    body = json.dumps(result(plan, accepted.n, url, about))
+    """Put the results behind links, and end the job well. Raises OutputFault, MediaFull."""
+    accepted = Accepted.from_json(job.row.order or "")
+    names = []
+    for file in made.files:
+        with storing("the result"):
+            await asyncio.to_thread(on_disk, file)  # before its record says so
+        names.append(await asyncio.to_thread(ours.media.adopt, file, made.format, of_job=True))
+    urls = None if accepted.inline else [f"{accepted.base_url}/media/{name}" for name in names]
+    body = json.dumps(result(made.size, accepted.n, urls, made.about))
     ended = await endings.end(
-        row,
+        job.row,
         "completed",
-        executed_model=f"local/{plan.network.name}",
-        cost_micros=cost,
         reply=body,
-        media=[name],
+        media=names,
         response_size_bytes=len(body),
+        **made.facts,
     )
     if not ended:  # cancelled in the last moment
-        await asyncio.to_thread(ours.media.discard, name)
+        for name in names:
+            await asyncio.to_thread(ours.media.discard, name)
 
 
 async def _plan(ours: Services, accepted: Accepted, source: Path) -> tuple[Plan, float]:
@@ -106,24 +167,23 @@ async def _plan(ours: Services, accepted: Accepted, source: Path) -> tuple[Plan,
     if network.blend_path is not None:
         network = replace(network, blend=accepted.blend)
     probe = await ours.pool.probe(source)
+    assert accepted.wish is not None
     planned = await ours.engine.plan(probe, network, accepted.wish)
     corrected = await expected(planned, ours.speeds)
     return corrected.plan, corrected.factor
 
 
-async def _room_for(spool: Spool, size: int) -> None:
-    """Wait until the requests at work leave that many bytes of the spool. Raises what says that
-    they never will.
+@contextlib.asynccontextmanager
+async def _room(spool: Spool, size: int) -> AsyncIterator[None]:
+    """Wait until the requests at work leave that many bytes of the spool, and take them. Raises
+    what says that they never will.
     """
     while True:
         try:
-            return spool.check(size, parked=True)
+            spool.check(size, parked=True)
+            break
         except SpoolFull:
             await asyncio.sleep(_ROOM_SECONDS)
-
-
-@contextlib.contextmanager
-def _counted(spool: Spool, size: int) -> Iterator[None]:
     spool.count(size, ahead=size)
     try:
         yield

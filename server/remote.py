@@ -41,6 +41,7 @@ from upscale.providers.task import (
     misses,
     nth,
 )
+from upscale.server.replies import Executed, metadata
 from upscale.settings import Settings
 
 log = logs.get("server")
@@ -282,8 +283,11 @@ class Remote:
         seconds: float,
         keep: Keep,
         progress: Callable[[float | None, str], None],
+        leaves: Callable[[], bool] = lambda: False,
     ) -> RemoteRun:
-        """A run of `plan`, to be begun; it has `seconds`, and its files lie in `folder`."""
+        """A run of `plan`, to be begun; it has `seconds`, and its files lie in `folder`. `leaves`:
+        see `RemoteTask`.
+        """
         deadline = self.providers.clock.now() + seconds
         ours = RemoteRun(self.providers, self._pool, self.settings, plan, folder, keep)
         tasks = tuple(
@@ -293,8 +297,10 @@ class Remote:
                     each.task,
                     request_id=request_id,
                     deadline=deadline,
+                    target=folder / "came",
                     progress=progress,
                     note=ours.note,
+                    leaves=leaves,
                 ),
             )
             for each in plan.candidates
@@ -383,6 +389,8 @@ class RemoteRun:
                 self._index = index
                 candidates = tuple(replace(c, task=nth(c.task, index)) for c in self.candidates)
                 self._asked = candidates
+                # A process that died may have left some of it.
+                candidates[0].task.target.unlink(missing_ok=True)
                 job = (known or {}).get(index)
                 if job is None or job.billed == "no":
                     served = await self.providers.serve(candidates, self.attempts, self._check)
@@ -429,6 +437,7 @@ class RemoteRun:
             "sent_to": ", ".join(dict.fromkeys(self._hosts())) or None,
             "sent_bytes": sum(self._bytes_of(attempt) for attempt in sent),
             "remote_attempts": self.attempts,
+            "remote_job": None,  # nothing is left of it to be gone on with
         }
 
     def receipt(self, images: list[RemoteImage]) -> dict[str, Any]:
@@ -529,6 +538,18 @@ class RemoteRun:
                 plain = each.task.mime == "image/png"
                 return sendable.png_bytes if plain else sendable.jpeg_bytes
         return 0
+
+
+def about(plan: RemotePlan, run: RemoteRun, images: list[RemoteImage]) -> dict[str, Any]:
+    """The metadata of a reply."""
+    cost = run.cost_micros if run.is_priced(images) else None
+    return metadata(plan.wish.model, executed_by(images), cost, run.receipt(images))
+
+
+def executed_by(images: list[RemoteImage]) -> Executed:
+    """The route that served."""
+    provider = images[0].candidate.route.provider
+    return Executed(images[0].result.executed_model, provider.id, provider.name)
 
 
 def known_jobs(remote_job: Mapping[str, Any] | None) -> dict[int, RemoteJob]:

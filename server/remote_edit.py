@@ -10,13 +10,15 @@ from starlette.responses import JSONResponse, Response
 
 from upscale.errors import InvalidRequest
 from upscale.imaging.probe import Probe
+from upscale.server.background import accepted_reply
 from upscale.server.edit import Edit, Upload, check_patience
 from upscale.server.finishing import Wanted, check_inline, check_room, finished
+from upscale.server.job import Accepted
 from upscale.server.recording import Recording
 from upscale.server.records.keys import Key
-from upscale.server.remote import RemoteImage, RemotePlan, RemoteRun, RemoteWish
-from upscale.server.replies import Executed, estimate, metadata
-from upscale.server.services import Services
+from upscale.server.remote import RemotePlan, RemoteWish, about, executed_by
+from upscale.server.replies import estimate
+from upscale.server.services import Services, base_url
 from upscale.server.spool import RequestFolder
 from upscale.server.threads import whole
 
@@ -75,6 +77,16 @@ async def run_edit(
         user=wanted.user,
     )
     await record.reserve(plan.most_micros)
+    if wanted.later:
+        work = Accepted(
+            model=edit.model,
+            n=wanted.n,
+            inline=wanted.inline,
+            base_url=base_url(request, ours.settings),
+            remote=plan.wish,
+        )
+        row = await ours.background.accept(record, work, upload.path)
+        return await accepted_reply(ours, row)
     feed = ours.recorder.feeds.open(record.id)
 
     async def keep(fields: dict[str, Any], must: bool) -> None:
@@ -118,18 +130,6 @@ async def run_edit(
                 **run.facts,
             },
         )
-
-
-def about(plan: RemotePlan, run: RemoteRun, images: list[RemoteImage]) -> dict[str, Any]:
-    """The metadata of a reply."""
-    cost = run.cost_micros if run.is_priced(images) else None
-    return metadata(plan.wish.model, executed_by(images), cost, run.receipt(images))
-
-
-def executed_by(images: list[RemoteImage]) -> Executed:
-    """The route that served."""
-    provider = images[0].candidate.route.provider
-    return Executed(images[0].result.executed_model, provider.id, provider.name)
 
 
 async def _decide(

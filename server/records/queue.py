@@ -31,6 +31,7 @@ from upscale.server.records.times import now_ms
 
 # A job that was running twice when its process died is not tried again.
 ATTEMPTS = 2
+LOCAL = "local"  # the provider of what runs on this machine
 _TAKING = 0x74616B65  # the number under which jobs are taken one at a time
 # Every so many jobs one is taken of whoever was served longest ago, so that a stream of jobs of a
 # higher priority starves nobody.
@@ -50,6 +51,11 @@ class Recovered:
     requeued: tuple[str, ...]
     failed: tuple[str, ...]
     released: tuple[str, ...]
+
+
+def is_remote(row: Row) -> bool:
+    """Whether a job goes to a remote provider."""
+    return (row.provider or LOCAL) != LOCAL
 
 
 class JobQueue:
@@ -72,9 +78,13 @@ class JobQueue:
             ).first()
             return None if made is None else Row.of(made)
 
-    def waiting(self) -> list[str]:
+    def lines(self) -> tuple[list[str], list[str]]:
+        """Ids of the jobs that wait for the device, and of those that go to providers."""
+        return self.waiting(), self.waiting(remote=True)
+
+    def waiting(self, *, remote: bool = False) -> list[str]:
         """Ids of the waiting jobs in the order in which `claim` would take them now."""
-        asked = self._waiting(_table.id, _table.caller, _table.priority).order_by(
+        asked = self._waiting(remote, _table.id, _table.caller, _table.priority).order_by(
             _table.priority.desc(), _table.created_at, _table.id
         )
         with self._database.read() as connection:
@@ -108,15 +118,22 @@ class JobQueue:
         with self._database.read() as connection:
             return float(connection.scalar(work) or 0.0)
 
-    def claim(self, without: Collection[str] = (), ended: Collection[str] = ()) -> Row | None:
+    def claim(
+        self,
+        without: Collection[str] = (),
+        ended: Collection[str] = (),
+        *,
+        remote: bool = False,
+    ) -> Row | None:
         """Take the next waiting job for this process, of other callers than those `without` and
-        none of `ended`; None where none waits.
+        none of `ended`; None where none waits. `remote`: of those that go to providers, which wait
+        for no device; else of the others.
 
         The highest priority comes first; keys of the same priority take turns, then the earlier
         arrival counts. One job of four goes to the key that was served longest ago, whatever its
         priority. Requests without a key count as one.
         """
-        waiting = self._waiting(_table.id, _table.caller).where(
+        waiting = self._waiting(remote, _table.id, _table.caller).where(
             _table.caller.not_in(without), _table.id.not_in(ended)
         )
         with self._database.read() as connection:  # a look costs no lock
@@ -268,9 +285,11 @@ class JobQueue:
             _table.place == self.place,
         )
 
-    def _waiting(self, *columns: ColumnElement[Any]) -> Select[Any]:
+    def _waiting(self, remote: bool, *columns: ColumnElement[Any]) -> Select[Any]:
         over = select(keys.c.id).where(_caller_key, _is_over())
-        return select(*columns).where(self._waits, ~over.exists())
+        elsewhere = func.coalesce(_table.provider, LOCAL) != LOCAL
+        lane = elsewhere if remote else ~elsewhere
+        return select(*columns).where(self._waits, ~over.exists(), lane)
 
     def _count_turn(self, connection: Connection, caller: str, turn: int) -> None:
         one = self._database.insert(turns).values(caller=caller, served=turn)
@@ -324,17 +343,24 @@ _GIVEN_UP: dict[Any, Any] = {
 
 
 def _end(connection: Connection, request_id: str, how: dict[Any, Any]) -> None:
-    """When it really ended is not known: it has no duration."""
+    """When it really ended is not known: it has no duration. What a paid call came to that it has
+    made is not known yet either: its reservation stays until somebody has asked.
+    """
     connection.execute(
         update(requests)
         .where(_table.id == request_id, _table.status.in_(UNFINISHED))
         .values({**how, "finished_at": now_ms(), "position": None})
     )
-    release_in(connection, request_id)
+    if connection.scalar(select(_table.remote_job).where(_table.id == request_id)) is None:
+        release_in(connection, request_id)
 
 
 def _release_ended(connection: Connection) -> tuple[str, ...]:
-    kept = select(_table.id).where(_table.status.in_(ENDED), _table.reserve_state == "reserved")
+    kept = select(_table.id).where(
+        _table.status.in_(ENDED),
+        _table.reserve_state == "reserved",
+        _table.remote_job.is_(None),
+    )
     ids = tuple(connection.scalars(kept))
     for request_id in ids:
         release_in(connection, request_id)
