@@ -15,6 +15,8 @@ _READABLE = [
     "x-request-id",
     "x-should-retry",
     "Retry-After",
+    "Location",
+    "Preference-Applied",
     "X-Lumenfall-Provider",
     "X-Lumenfall-Model",
     "X-Lumenfall-Request-Id",

@@ -7,12 +7,15 @@ import time
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _EPOCH = 1_400_000_000
+_LAST = (1 << 32) - 1
 _LENGTH = 27
 
 
 def request_id() -> str:
     """`req_` and a KSUID: 27 base-62 digits of 4 bytes of time and 16 random bytes."""
-    stamp = (int(time.time()) - _EPOCH).to_bytes(4, "big")
+    # A clock that is not set yet, or not any more, costs the order of ids and nothing else.
+    seconds = min(max(0, int(time.time()) - _EPOCH), _LAST)
+    stamp = seconds.to_bytes(4, "big")
     return "req_" + _base62(stamp + secrets.token_bytes(16))
 
 

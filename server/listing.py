@@ -17,7 +17,7 @@ from upscale import __version__
 from upscale.errors import ModelNotFound
 from upscale.models.catalogue import NETWORK_RULE, CatalogueModel, RemoteRoute, ScaleRule
 from upscale.models.quote import number
-from upscale.server.access import caller, may_use
+from upscale.server.access import caller, check_model, may_use
 from upscale.server.choosing import find_named, known_for, not_served, pull_command
 from upscale.server.parameters import is_true
 from upscale.server.records.keys import Key
@@ -58,6 +58,7 @@ async def get_model(request: Request, name: str) -> Response:
     wants_schema = is_true(request.query_params, "schema")
     networks = await asyncio.to_thread(ours.store.networks)
     named = find_named(name, ours.catalogue, networks)
+    check_model(caller(request), named.names)
     if wants_schema:
         return JSONResponse(model_schema(named))
     if named.model is not None:

@@ -95,9 +95,15 @@ async def list_requests(request: Request) -> Response:
     return JSONResponse(body)
 
 
-@router.api_route(_ONE, methods=_READ, response_model=None)
-async def get_request(request: Request, request_id: str) -> Response:
-    """One request: its state and progress, and the normal reply once it is done."""
+@router.api_route(_ONE, methods=[*_READ, "DELETE"], response_model=None)
+async def one_request(request: Request, request_id: str) -> Response:
+    """See or cancel one request. One route, so that `Allow` names all that its path can do."""
+    answer = _cancel if request.method == "DELETE" else _show
+    return await answer(request, request_id)
+
+
+async def _show(request: Request, request_id: str) -> Response:
+    """Its state and progress, and the normal reply once it is done."""
     ours = services(request)
     row = await _own(request, request_id)
     body = request_body(ours, row, await position_of(ours, row))
@@ -108,9 +114,8 @@ async def get_request(request: Request, request_id: str) -> Response:
     return JSONResponse(body)  # its file has expired
 
 
-@router.delete(_ONE, response_model=None)
-async def cancel_request(request: Request, request_id: str) -> Response:
-    """Cancel a request within a tile; one that has ended stays as it is."""
+async def _cancel(request: Request, request_id: str) -> Response:
+    """Cancel it within a tile; one that has ended stays as it is."""
     ours = services(request)
     row = await _own(request, request_id)
     if not row.ended:
@@ -119,11 +124,16 @@ async def cancel_request(request: Request, request_id: str) -> Response:
     return JSONResponse(request_body(ours, row))
 
 
-@router.api_route(_ONE + "/events", methods=["GET"], response_model=None)
+@router.api_route(_ONE + "/events", methods=_READ, response_model=None)
 async def watch_request(request: Request, request_id: str) -> Response:
     """Its states and progress as server-sent events, which go on after `Last-Event-ID`."""
     row = await _own(request, request_id)
-    return event_stream(services(request), row, request.headers.get("last-event-id", ""))
+    stream = event_stream(services(request), row, request.headers.get("last-event-id", ""))
+    if request.method == "HEAD":  # which has no body to wait for
+        head = Response(status_code=stream.status_code, headers=dict(stream.headers))
+        del head.headers["content-length"]
+        return head
+    return stream
 
 
 @router.delete(_ONE + "/payloads", response_model=None)

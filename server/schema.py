@@ -98,6 +98,17 @@ COMMON: dict[str, dict[str, Any]] = {
     },
 }
 
+# What says how the request is treated, not what becomes of the picture.
+BESIDES: dict[str, dict[str, Any]] = {
+    "background": {
+        "anyOf": [{"type": "boolean"}, {"type": "string"}],
+        "description": "true: answer with a request object at once (202) and do the work after it, "
+        "as `Prefer: respond-async` asks for, too. OpenAI's transparent, opaque and auto say "
+        "nothing here.",
+    },
+    "user": {"type": "string", "description": "Your name for your user; kept in the record."},
+}
+
 _DENOISE = Parameter("denoise", "number", Decimal(0), Decimal(1), effect="blend")
 
 
@@ -116,6 +127,7 @@ def model_schema(named: Named) -> dict[str, Any]:
     for parameter in extra:
         # What is common to all models is described there, and the catalogue only narrows it.
         properties[parameter.name] = {**_schema(parameter), **properties.get(parameter.name, {})}
+    properties |= BESIDES
     return {
         "$schema": DIALECT,
         "title": named.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from starlette.requests import Request
@@ -59,9 +60,11 @@ def another_body() -> InvalidRequest:
 
 def fingerprint(form: Form) -> str:
     """A hash of everything that a form says, in any order and encoding. Blocks: reads the files."""
-    said = [f"{name}={value}" for name, values in form.fields.items() for value in values]
-    said += [f"image:{_content(part)}" for part in form.images if part.size]
-    return hashlib.sha256("\0".join(sorted(said)).encode("utf-8", "backslashreplace")).hexdigest()
+    said = [(name, str(value)) for name, values in form.fields.items() for value in values]
+    images = [_content(part) for part in form.images if part.size]
+    # As JSON, since names and values may hold whatever could stand between them.
+    whole = json.dumps([sorted(said), sorted(images)])
+    return hashlib.sha256(whole.encode("ascii")).hexdigest()
 
 
 def _content(part: ImagePart) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from importlib import resources
 from typing import Any
 
 from upscale.server.openapi.operations import json_of, reading, reply, switch
 from upscale.server.schema import DIALECT
 
+# What is known of the network that is shipped.
+_BUNDLED = json.loads(
+    resources.files("upscale.weights").joinpath("bundled", "bundled-x4.json").read_text("utf-8")
+)
 _FACTOR = {"rule": "free", "allowed": "a number from 1 to 16", "default": 4}
 
 _MODEL = {
@@ -48,7 +54,7 @@ _NETWORK = {
     "serves": [],
     "bundled": True,
     "licence": "Apache-2.0",
-    "sha256": "f5b0a0743f788abca43a188abf5aed3c0a7b04319ee7f1673e982b271332a26a",
+    "sha256": _BUNDLED["sha256"],
     "reason": None,
 }
 

@@ -154,6 +154,30 @@ _ID = {
     "example": ID,
 }
 
+_WATCH = reading(
+    "watchRequest",
+    "Watch a request: its states and progress, as they come",
+    {
+        "200": reply(
+            "Events until the request has ended",
+            {
+                "text/event-stream": {
+                    # Of each event, as is usual before OpenAPI 3.2.
+                    "schema": {"$ref": "#/components/schemas/Event"},
+                    "examples": {name: {"value": v} for name, v in _EVENTS.items()},
+                }
+            },
+            ("Cache-Control", "X-Accel-Buffering"),
+        ),
+        "204": reply("All was seen already"),
+    },
+    401,
+    404,
+    429,
+    parameters=(_ID, sent("Last-Event-ID", "The last event that was seen.", "9f86d081.2")),
+    only_get=("429",),
+)
+
 PATHS: dict[str, dict[str, Any]] = {
     "/v1/balance": reading(
         "getBalance",
@@ -228,30 +252,8 @@ PATHS: dict[str, dict[str, Any]] = {
         },
     },
     f"{ONE_REQUEST}/events": {
-        "get": {
-            "operationId": "watchRequest",
-            "summary": "Watch a request: its states and progress, as they come",
-            "description": _WATCHING,
-            "parameters": [
-                _ID,
-                sent("Last-Event-ID", "The last event that was seen.", "9f86d081.2"),
-            ],
-            "responses": {
-                "200": reply(
-                    "Events until the request has ended",
-                    {
-                        "text/event-stream": {
-                            # Of each event, as is usual before OpenAPI 3.2.
-                            "schema": {"$ref": "#/components/schemas/Event"},
-                            "examples": {name: {"value": v} for name, v in _EVENTS.items()},
-                        }
-                    },
-                    ("Cache-Control", "X-Accel-Buffering"),
-                ),
-                "204": reply("All was seen already"),
-                **failures(401, 404, 429),
-            },
-        }
+        **_WATCH,
+        "get": {**_WATCH["get"], "description": _WATCHING},
     },
     f"{ONE_REQUEST}/payloads": {
         "delete": {

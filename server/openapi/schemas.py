@@ -17,7 +17,7 @@ from upscale.server.openapi.shapes import (
     ref,
     thing,
 )
-from upscale.server.schema import FIELDS
+from upscale.server.schema import BESIDES, FIELDS
 
 _SECONDS = {"type": "integer", "description": "Unix seconds."}
 
@@ -35,18 +35,6 @@ _IMAGE = {"$ref": "#/components/schemas/Image"}
 
 def _one(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": item, "minItems": 1, "maxItems": 1}
-
-
-# What says how the request is treated, not what becomes of the picture.
-BESIDES: dict[str, dict[str, Any]] = {
-    "background": {
-        "anyOf": [TRUTH, TEXT],
-        "description": "true: answer with a request object at once (202) and do the work after it, "
-        "as `Prefer: respond-async` asks for, too. OpenAI's transparent, opaque and auto say "
-        "nothing here.",
-    },
-    "user": {"type": "string", "description": "Your name for your user; kept in the record."},
-}
 
 
 def _edit(images: dict[str, dict[str, Any]]) -> dict[str, Any]:

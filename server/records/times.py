@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from upscale.errors import InvalidParameter
 
 _SPAN = re.compile(r"(\d{1,6})\s*([smhdw])")
+# A `+` that a query has unescaped arrives as a blank.
+_BLANK_ZONE = re.compile(r"(.+[Tt ]\d{2}:?\d{2}.*) (\d{2}:?\d{2})")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = 253_402_300_799_999  # the end of the year 9999
@@ -31,7 +33,7 @@ def read_time(field: str, text: str) -> int:
         if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text):
             ms = round(float(text) * 1000)
         else:
-            moment = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(_BLANK_ZONE.sub(r"\1+\2", text))
             zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
             ms = (zoned - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError) as error:

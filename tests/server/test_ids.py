@@ -19,7 +19,8 @@ def test_ids_have_27_digits_of_base_62_and_differ() -> None:
 
 def test_later_ids_sort_after_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    for seconds in (1_500_000_000, 1_800_000_000, 1_800_000_001, 5_000_000_000):
+    # The first is the clock of a machine that has not been told the time yet.
+    for seconds in (0, 1_500_000_000, 1_800_000_000, 1_800_000_001, 5_000_000_000, 1e10):
         monkeypatch.setattr("time.time", lambda now=seconds: now)
         made.append(ids.request_id())
     assert made == sorted(made)

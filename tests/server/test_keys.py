@@ -118,6 +118,10 @@ def test_a_key_for_some_models_is_for_no_others(keyed: Keyed) -> None:
     check_error(edit(client, "real-esrgan"), 404, "MODEL_DISABLED", "model")  # not installed
     listed = {entry["id"] for entry in client.get("/v1/models").json()["data"]}
     assert listed == {"real-esrgan"}
+    for query in ("", "?schema=true"):
+        assert client.get(f"/v1/models/realesrgan{query}").is_success  # by another name
+        hidden = client.get(f"/v1/models/bundled-x4{query}")
+        check_error(hidden, 404, "MODEL_DISABLED", "model")
     _, other = keyed.make("other", models=["bundled-x4"])
     assert edit(other).is_success
 

@@ -112,5 +112,11 @@ def test_a_schema_holds_the_models_own_parameters(live: Live) -> None:
     assert "denoise" not in plain
 
 
+def test_a_schema_holds_what_says_how_a_request_is_treated(live: Live) -> None:
+    for name in ("aura-sr", "bundled-x4"):
+        properties = live.client.get(f"/v1/models/{name}?schema=1").json()["properties"]
+        assert {"background", "user"} <= properties.keys()
+
+
 def test_nonsense_in_the_query_is_named(live: Live) -> None:
     check_error(live.client.get("/v1/models/aura-sr?schema=maybe"), 400, param="schema")

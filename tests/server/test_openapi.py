@@ -22,10 +22,9 @@ from upscale.server.app import create_app
 from upscale.server.openapi.edits import PICTURE
 from upscale.server.openapi.native import ONE_REQUEST, REQUESTS
 from upscale.server.openapi.operations import ERRORS
-from upscale.server.openapi.schemas import BESIDES
 from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
-from upscale.server.schema import FIELDS
+from upscale.server.schema import BESIDES, FIELDS
 from upscale.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -209,6 +208,9 @@ def test_the_headers_of_every_reply_are_described(live: Live) -> None:
     replies.append((f"{ONE_REQUEST}/events", "get", live.client.get(events), 200))
     seen = live.client.get(events, headers={"Last-Event-ID": "end"})
     replies.append((f"{ONE_REQUEST}/events", "get", seen, 204))
+    for last, status in (("", 200), ("end", 204)):
+        head = live.client.head(events, headers={"Last-Event-ID": last})
+        replies.append((f"{ONE_REQUEST}/events", "head", head, status))
     replies.append((ONE_REQUEST, "delete", live.client.delete(place), 200))
     for _ in range(2):
         gone = live.client.delete(f"{place}/payloads")
@@ -462,6 +464,12 @@ def test_every_documented_status_has_an_error() -> None:
     assert {f"Error{status}" for status in used if int(status) >= 400} == {*components}
     assert {error.code for error in ERRORS} >= {"MODEL_DISABLED", "RATE_LIMITED"}
     assert all(isinstance(error, UpscaleError) for error in ERRORS)
+
+
+def test_the_hash_in_the_description_is_that_of_the_shipped_network(live: Live) -> None:
+    told = described()["/openai/v1/models/{name}"]["get"]["responses"]["200"]
+    example = told["content"]["application/json"]["examples"]["a network"]["value"]
+    assert example["sha256"] == live.client.get("/v1/models/bundled-x4").json()["sha256"]
 
 
 def test_the_page_shows_it_all_and_loads_nothing(live: Live) -> None:
