@@ -186,7 +186,7 @@ class Background:
         """Whether a job stands in front of the device, or is at work, in this process."""
         return request_id in self._taken
 
-    async def position(self, row: Row) -> int | None:
+    async def position(self, row: Row) -> int:
         """How many jobs run before one that waits and was not taken here."""
         if row.position is not None:  # a server beside this one has taken it
             return row.position
@@ -196,8 +196,8 @@ class Background:
             self._positions_until = now + _POSITION_SECONDS
             lines = await asked(self._jobs.lines)
             self._positions = {each: place for line in lines for place, each in enumerate(line)}
-        place = self._positions.get(row.id)
-        return None if place is None else place + len(self._at_work(is_remote(row)))
+        # One that waits for nobody is being taken in this moment.
+        return self._positions.get(row.id, 0) + len(self._at_work(is_remote(row)))
 
     @property
     def _jobs(self) -> JobQueue:
