@@ -107,7 +107,8 @@ def test_waiting_jobs_of_a_key_that_is_revoked_or_expires_are_cancelled(keyed: K
             assert (row.status, row.error_code) == ("cancelled", "REQUEST_CANCELLED")
             assert "revoked or expired" in str(row.error_message)
             assert row.reserve_state == "released"
-            assert not (keyed.live.settings.data_dir / "jobs" / waiting).exists()
+            folder = keyed.live.settings.data_dir / "jobs" / waiting
+            wait_for(lambda folder=folder: not folder.exists())  # type: ignore[misc]
             assert keyed.ring.get(key.id).reserved_micros == 250_000  # of the one that was taken
         engine.held = False
         wait_for(lambda: all(keyed.ring.get(key.id).reserved_micros == 0 for key, _ in clients))
