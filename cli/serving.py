@@ -12,13 +12,12 @@ from upscale.settings import Settings
 
 def start(settings: Settings) -> None:
     """Serve until asked to stop."""
-    from upscale.server.main import has_keys, serve
+    from upscale.server.main import serve
 
-    keys = has_keys(settings) and not settings.allow_anonymous
-    serve(settings, ready=lambda url: announce(url, keys=keys))
+    serve(settings, announce)
 
 
-def announce(url: str, *, keys: bool) -> None:
+def announce(url: str, keys: bool) -> None:
     """Say where the server answers, and how it is asked."""
     say(f"Upscaling at {url}/openai/v1 (Ctrl-C ends it). Try:\n")
     say(f"  {curl_line(url, keys=keys)}\n")

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from upscale import logs
 from upscale.errors import InvalidRequest, ServerFault
 from upscale.providers.addresses import is_loopback
 from upscale.server.app import create_app
 from upscale.server.protocol import Protocol
-from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
 from upscale.server.spool import private_folder
 from upscale.server.storage.choose import choose_storage
@@ -31,43 +31,44 @@ log = logs.get("server")
 _KEEP_ALIVE = 75
 
 
-def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
+def serve(settings: Settings, ready: Callable[[str, bool], None]) -> None:
     """Serve until SIGINT or SIGTERM, then give what is at work `drain_seconds` to finish.
 
-    `ready` is told the server's address once it answers. Raises InvalidRequest for an address that
-    may not be served, ServerFault when it cannot be bound, or the data folder or the bucket for
-    results not be used.
+    `ready` is told the server's address once it answers, and whether it asks for keys. Raises
+    InvalidRequest for an address that may not be served, ServerFault when it cannot be bound, or
+    the data folder, its database or the bucket for results not be used.
     """
     # Whatever this process and its workers write belongs to this user alone.
     os.umask(0o077)
     private_folder(settings.data_dir / "spool")
     choose_storage(settings).open()
-    check_address(settings, keys=has_keys(settings))
-    with contextlib.closing(_bind(settings.host, settings.port)) as listener:
-        url = _url(settings.host, listener.getsockname()[1])
-        _join_logs()
-        app = create_app(settings)
-        config = uvicorn.Config(
-            app,
-            http=Protocol,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # Whom to believe is a setting of ours (`proxies`).
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=max(1, math.ceil(settings.drain_seconds)),
-        )
-        feeds = app.state.services.recorder.feeds
-        _Server(config, lambda: ready(url), feeds.close).run(sockets=[listener])
+    app = create_app(settings)
+    ours = app.state.services
+    with contextlib.closing(ours.database):
+        ours.database.open()
+        keys = KeyRing(ours.database).any()
+        check_address(settings, keys=keys)
+        with contextlib.closing(_bind(settings.host, settings.port)) as listener:
+            url = _url(settings.host, listener.getsockname()[1])
+            _join_logs()
+            asks = keys and not settings.allow_anonymous
+            feeds = ours.recorder.feeds
+            server = _Server(_config(app, settings), lambda: ready(url, asks), feeds.close)
+            server.run(sockets=[listener])
 
 
-def has_keys(settings: Settings) -> bool:
-    """Whether callers are asked for keys: one was made. Raises RecordsFault."""
-    database = Database.of(settings)
-    database.open()
-    with contextlib.closing(database):
-        return KeyRing(database).any()
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Whom to believe is a setting of ours (`proxies`).
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, math.ceil(settings.drain_seconds)),
+    )
 
 
 def check_address(settings: Settings, *, keys: bool) -> None:

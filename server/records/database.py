@@ -46,6 +46,7 @@ class Database:
         self._busy_seconds = busy_seconds
         self._turn = threading.Lock()
         self._identity: tuple[int, int] | None = None
+        self._opened = False
         self.file = Path(self._url.database or "") if self._is_sqlite else None
         self._engine = self._make_engine()
         self._owner = Owner(self._engine, self.file)
@@ -60,10 +61,12 @@ class Database:
         return Database(URL.create("sqlite", database=str(path)).render_as_string())
 
     def open(self) -> None:
-        """Make what is missing and migrate to HEAD, one process at a time.
+        """Make what is missing and migrate to HEAD, one process at a time; again does nothing.
 
         Raises RecordsFault, also for a database that a newer version has written.
         """
+        if self._opened:
+            return
         try:
             with self.faults():
                 if self.file is not None:
@@ -71,12 +74,14 @@ class Database:
                 if self._revision() != HEAD:
                     self._migrate()
                 self._identity = self._found()
+            self._opened = True
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Let go of all connections, and of what this process owns."""
+        self._opened = False
         self._owner.release()
         self._engine.dispose()
 

@@ -104,7 +104,7 @@ def run(folder: Path, ledger: Path, options: dict[str, Any]) -> None:
     app.Engine = Played  # type: ignore[attr-defined,unused-ignore]
     main.serve(
         Settings(data_dir=folder, **{"port": 0, **options}),
-        ready=lambda url: print(url, flush=True),
+        ready=lambda url, _: print(url, flush=True),
     )
 
 

@@ -11,4 +11,4 @@ from upscale.settings import Settings
 
 if __name__ == "__main__":
     settings = Settings(data_dir=Path(sys.argv[1]), **{"port": 0, **json.loads(sys.argv[3])})
-    serve(settings, ready=lambda url: print(url, flush=True))
+    serve(settings, ready=lambda url, _: print(url, flush=True))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.server.live import EDITS, check_error, png
 from upscale.errors import InvalidRequest, OutputFault, ServerFault
 from upscale.server.main import check_address, serve
+from upscale.server.records.database import Database
 from upscale.settings import Settings
 
 # A server whose engine is the tests' fake one, which has no worker to wait for.
@@ -34,7 +36,7 @@ class Slow(FakeEngine):
 
 app.Engine = Slow
 settings = Settings(port=0, data_dir=Path(sys.argv[1]), drain_seconds=float(sys.argv[2]))
-main.serve(settings, ready=lambda url: print(url, flush=True))
+main.serve(settings, ready=lambda url, _: print(url, flush=True))
 print("ended", flush=True)
 """
 
@@ -52,18 +54,47 @@ def test_other_addresses_need_a_word(host: str) -> None:
     check_address(Settings(host=host), keys=True)
 
 
+def never(url: str, keys: bool) -> None:
+    """Told by no server of these tests."""
+    raise AssertionError(url)
+
+
+def test_the_records_are_opened_once_and_closed_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    for name in ("_revision", "close"):
+        real = getattr(Database, name)
+
+        def noted(self: Database, real: Any = real, name: str = name) -> Any:
+            counted.append(name)
+            return real(self)
+
+        monkeypatch.setattr(Database, name, noted)
+    settings = Settings(data_dir=tmp_path)
+    database = Database.of(settings)
+    database.open()
+    database.close()
+    counted.clear()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerFault):
+            serve(settings.model_copy(update={"port": port}), never)
+    assert counted == ["_revision", "close"]
+
+
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ServerFault, match=f"port {port}: address already in use") as caught:
-            serve(Settings(port=port, data_dir=tmp_path))
+            serve(Settings(port=port, data_dir=tmp_path), never)
     assert "\n" not in caught.value.message
 
 
 def test_a_data_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputFault, match="Cannot store"):
-        serve(Settings(port=0, data_dir=tmp_path / "file"))
+        serve(Settings(port=0, data_dir=tmp_path / "file"), never)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_the_quota_holds_for_a_bucket_too(settings: Settings, bucket: Any) -> No
 
 def test_a_bucket_that_is_not_there_keeps_the_server_from_starting(settings: Settings) -> None:
     with pytest.raises(OutputFault, match="bucket"):
-        serve(settings.model_copy(update={"s3_bucket": "missing", "port": 0}))
+        serve(settings.model_copy(update={"s3_bucket": "missing", "port": 0}), print)
 
 
 def test_a_service_that_is_gone_is_an_error_of_ours(settings: Settings) -> None:
