@@ -37,6 +37,7 @@ from upscale.server.services import Services, UpscaleEngine, services
 from upscale.server.spool import Spool
 from upscale.server.storage.choose import choose_storage
 from upscale.server.threads import asked
+from upscale.server.unsettled import Unsettled
 from upscale.server.webhooks import Webhooks
 from upscale.settings import Settings
 from upscale.weights.store import Store
@@ -161,6 +162,7 @@ async def _running(ours: Services) -> AsyncIterator[None]:
     await asyncio.to_thread(ours.database.open)
     await asyncio.to_thread(ours.background.open)
     await ours.engine.start()
+    unsettled = Unsettled(ours.remote.providers, ours.recorder, ours.running)
     # In the order in which they end.
     tasks = [
         asyncio.create_task(forever(name, work))
@@ -172,6 +174,7 @@ async def _running(ours: Services) -> AsyncIterator[None]:
             ("forgetting of records", lambda: _forget_forever(ours)),
             ("getting to know networks", lambda: _get_to_know(ours)),
             ("prices of providers", ours.remote.refresh_prices_forever),
+            ("paid calls left behind", unsettled.settle_forever),
         )
     ]
     ours.webhooks.start(ours)

@@ -8,10 +8,10 @@ from upscale.server.records.rows import Row
 log = logs.get(logs.AUDIT)
 
 
-def tell(row: Row) -> None:
-    """One request that has just ended, as its record has it."""
+def tell(row: Row, what: str = "request ended") -> None:
+    """One request that has just ended, as its record has it; or `what` became of it afterwards."""
     log.info(
-        "request ended",
+        what,
         extra=logs.fields(
             request=row.id,
             who=row.key_id or "anonymous",

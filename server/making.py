@@ -104,7 +104,8 @@ async def _remotely(
     feed = ours.recorder.feeds.open(row.id)
 
     async def keep(fields: dict[str, Any], must: bool) -> None:
-        kept = await whole(lambda: ours.recorder.log.change(row.id, durable=must, **fields))
+        change = ours.recorder.log.change
+        kept = await whole(lambda: change(row.id, durable=must, early=must, **fields))
         if must and not kept:
             raise cancelled()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -78,9 +78,17 @@ class Recorder:
             row = self.log.finish(request_id, status, **fields)
             if row is not None:
                 audit.tell(row)
+            elif "remote_attempts" in fields:  # somebody has ended it before that was known
+                self.settle(request_id, **remote_only(fields))
             return row is not None
 
         return await to_its_end(self._finish(request_id, status, end))
+
+    def settle(self, request_id: str, **facts: Any) -> None:
+        """Book what a paid call came to whose request has ended before; once. Blocks."""
+        row = self.log.settle(request_id, **facts)
+        if row is not None:
+            audit.tell(row, "paid call settled")
 
     async def _finish(self, request_id: str, status: Status, end: Callable[[], bool]) -> bool:
         ended = False
@@ -254,6 +262,12 @@ def status_of(error: UpscaleError) -> Status:
     if isinstance(error, JobCancelled):
         return "cancelled"
     return "rejected" if error.status < 500 else "upstream_failure"
+
+
+def remote_only(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what an end says that which concerns paid calls."""
+    names = ("cost_micros", "sent_to", "sent_bytes", "remote_attempts")
+    return {name: fields[name] for name in names if name in fields}
 
 
 def error_fields(error: UpscaleError) -> dict[str, Any]:

@@ -91,7 +91,7 @@ async def run_edit(
 
     async def keep(fields: dict[str, Any], must: bool) -> None:
         if must:
-            await record.change(durable=True, **fields)
+            await record.change(durable=True, early=True, **fields)
         else:  # also where somebody has cancelled it meanwhile
             await whole(lambda: ours.recorder.log.change(record.id, **fields))
 

@@ -34,6 +34,10 @@ class Running:
             if self._tasks.get(request_id) is task:
                 del self._tasks[request_id]
 
+    def holds(self, request_id: str) -> bool:
+        """Whether the work of a request goes on here."""
+        return request_id in self._tasks
+
     async def cancel(self, request_id: str) -> bool:
         """Cancel and await the work of a request; False where none is at work here."""
         task = self._tasks.get(request_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, select, update
 
 from upscale.errors import InvalidRequest
 from upscale.server.records.database import Database
@@ -61,6 +61,8 @@ _LATE = {
     "media",
     "webhook_state",
 }
+# What nobody asks for after the end.
+_OF_WORK = ("order", "progress", "position")
 _AT_END = {"error_status", "error_code", "error_message", "duration_ms", "reply"}
 
 
@@ -109,11 +111,14 @@ class RequestLog:
             found = Row.of(earlier)
             return Existing(found, found.fingerprint == row["fingerprint"])
 
-    def change(self, request_id: str, *, durable: bool = False, **fields: Any) -> bool:
+    def change(
+        self, request_id: str, *, durable: bool = False, early: bool = False, **fields: Any
+    ) -> bool:
         """Set fields of a request, among them `status="processing"`; False where that is too late.
         `durable`: see `Database.write`.
 
-        After the end only what concerns the reply's way may change (`_LATE`).
+        After the end only what concerns the reply's way, or a paid call, may change (`_LATE`), and
+        where it has to be `early` nothing.
         """
         unknown = set(fields) - _EARLY - _LATE - {"status"}
         if unknown:
@@ -125,7 +130,7 @@ class RequestLog:
                 raise ValueError("requests end by `finish`, and wait again by `requeue`")
             values["started_at"] = now_ms()
             allowed = ("pending",)
-        elif set(fields) <= _LATE:
+        elif set(fields) <= _LATE and not early:
             allowed = (*UNFINISHED, *ENDED)
         with self._database.write(durable=durable) as connection:
             changed = connection.execute(
@@ -153,7 +158,7 @@ class RequestLog:
         now = now_ms()
         took = case((requests.c.created_at < now, now - requests.c.created_at), else_=0)
         values: dict[Any, Any] = {"duration_ms": took, **storable(fields)}
-        values |= {"status": status, "finished_at": now, "position": None}
+        values |= {"status": status, "finished_at": now} | dict.fromkeys(_OF_WORK)
         if status == "rejected":
             values["idempotency_key"] = None
         with self._database.write(durable=status != "rejected") as connection:
@@ -164,12 +169,38 @@ class RequestLog:
             ).rowcount
             if not ended:
                 return None
-            if status == "completed" or cost_micros:
-                settle_in(connection, request_id, cost_micros)
-            else:
-                release_in(connection, request_id)
-            one = select(requests).where(requests.c.id == request_id)
-            return Row.of(connection.execute(one).one())
+            found = Row.of(connection.execute(_one(request_id)).one())
+            if found.remote_job is not None:
+                return found  # a paid call is still going on: see `settle`
+            _book(connection, request_id, cost_micros, completed=status == "completed")
+            return Row.of(connection.execute(_one(request_id)).one())
+
+    def settle(self, request_id: str, *, cost_micros: int = 0, **fields: Any) -> Row | None:
+        """Book what the paid call came to that a request has left behind by its end; once. None
+        where there is none.
+        """
+        unknown = set(fields) - _LATE
+        if unknown:
+            raise TypeError(f"not to be changed: {', '.join(sorted(unknown))}")
+        with self._database.write(durable=True) as connection:
+            settled = connection.execute(
+                update(requests)
+                .where(requests.c.id == request_id, requests.c.status.in_(ENDED))
+                .where(requests.c.remote_job.is_not(None))
+                .values({**storable(fields), "remote_job": None})
+            ).rowcount
+            if not settled:
+                return None
+            _book(connection, request_id, cost_micros, completed=False)
+            return Row.of(connection.execute(_one(request_id)).one())
+
+    def unsettled(self) -> list[Row]:
+        """Requests that have ended and whose paid call may still be going on."""
+        asked = select(requests).where(
+            requests.c.remote_job.is_not(None), requests.c.status.in_(ENDED)
+        )
+        with self._database.read() as connection:
+            return [Row.of(row) for row in connection.execute(asked.limit(_AT_A_TIME))]
 
     def get(self, request_id: str, *, key_id: str | None = None) -> Row | None:
         """A request; for a `key_id`, only if it is that key's."""
@@ -235,6 +266,17 @@ class RequestLog:
                 delete(requests).where(requests.c.id.in_(some)).returning(requests)
             )
             return [Row.of(row) for row in deleted]
+
+
+def _one(request_id: str) -> Select[Any]:
+    return select(requests).where(requests.c.id == request_id)
+
+
+def _book(connection: Connection, request_id: str, cost_micros: int, *, completed: bool) -> None:
+    if completed or cost_micros:
+        settle_in(connection, request_id, cost_micros)
+    else:
+        release_in(connection, request_id)
 
 
 def _leftovers(rows: list[Row], *, already: bool = False) -> Leftovers:

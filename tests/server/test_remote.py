@@ -382,3 +382,27 @@ def test_a_key_may_be_kept_from_providers(stubs, tmp_path):
 def live_keys(live: Live) -> KeyRing:
     """The keys of a running server."""
     return KeyRing(Database.of(live.settings))
+
+
+def test_what_a_deleted_request_has_cost_is_booked(stubs, tmp_path):
+    """Its end is written at once; what the provider bills for it is known later."""
+    stubs["fal"].polls = 1 << 30
+    stubs["fal"].fault = "cancel_runs_on"
+    with house(stubs, tmp_path, "fal", **ENDLESS) as live:
+        wait_for(lambda: stubs["fal"].calls["pricing"] > 0)
+        _, token = live_keys(live).create("one", spending_limit_micros=1_000_000)
+        live.client.headers["Authorization"] = f"Bearer {token}"
+        files = {"image": ("a.png", png((300, 260)), "image/png")}
+        data = {"model": "seedvr-image-upscale", "background": "true"}
+        at = live.edit(data, files=files).headers["Location"]
+        assert stubs["fal"].polled.wait(20)
+        live.client.delete(at)
+        wait_for(lambda: live.client.get(at).json()["remote_attempts"] != [])
+        body = live.client.get(at).json()
+        assert body["status"] == "cancelled"
+        assert body["remote_attempts"][0]["billed"] == "yes"
+        assert round(body["cost"] * 1e6) == round(stubs["fal"].billed * 1_000_000) > 0
+        found = live_keys(live).find(token)
+        assert found is not None
+        assert found.spent_micros == round(body["cost"] * 1e6)
+        assert found.reserved_micros == 0
