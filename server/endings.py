@@ -41,8 +41,7 @@ class Endings:
             fields["idempotency_key"] = None
         ended = await self._write(row, "cancelled", fields)
         await self._running.cancel(row.id)
-        if row.background:
-            await self._tidy(row.id)
+        await self._tidy(row.id)  # it may have become a job since `row` was read
         return ended
 
     async def _write(self, row: Row, status: Status, fields: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.server.live import Live, serving, wait_for
 from tests.server.test_background import ended, get, later, post
 from tests.server.test_keys import edit, keyed_server
 from upscale.errors import MediaFull, RecordsFault
+from upscale.server import native
 from upscale.server.background import Background
 from upscale.server.media import MediaStore
 from upscale.server.recording import Recording
@@ -214,8 +216,8 @@ def test_a_job_that_is_claimed_as_the_server_stops_counts_no_attempt(
     settings = Settings(data_dir=tmp_path, drain_seconds=0)
     real, slow = JobQueue.claim, [False]
 
-    def claim(self: JobQueue, *given: Any) -> Any:
-        row = real(self, *given)
+    def claim(self: JobQueue, *given: Any, **named: Any) -> Any:
+        row = real(self, *given, **named)
         if row is not None and slow[0]:
             slow.append(True)
             time.sleep(1)
@@ -252,10 +254,10 @@ def test_what_nobody_has_foreseen_does_not_end_the_background(
 ) -> None:
     real, faults = JobQueue.claim, [KeyError("x")]
 
-    def claim(self: JobQueue, *given: Any) -> Any:
+    def claim(self: JobQueue, *given: Any, **named: Any) -> Any:
         if faults:
             raise faults.pop()
-        return real(self, *given)
+        return real(self, *given, **named)
 
     monkeypatch.setattr(JobQueue, "claim", claim)
     assert ended(box, later(box)["id"])["status"] == "completed"
@@ -393,3 +395,23 @@ def test_what_was_accepted_is_told_so_although_the_records_cannot_be_read(
         left.clear()
     box.engine.held = False
     assert ended(box, first["id"])["status"] == "completed"
+
+
+def test_a_request_that_becomes_a_job_as_it_is_cancelled_leaves_no_picture(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = native._own
+
+    async def a_moment_ago(*given: Any) -> Any:
+        return replace(await own(*given), background=False)
+
+    box.engine.held = True
+    jobs = [later(box)["id"] for _ in range(3)]
+    wait_for(lambda: box.engine.waiting == 2)
+    monkeypatch.setattr(native, "_own", a_moment_ago)
+    for job in jobs[::-1]:
+        assert box.client.delete(f"/v1/requests/{job}").json()["status"] == "cancelled"
+    folder = box.settings.data_dir / "jobs"
+    wait_for(lambda: not any(path.is_dir() for path in folder.iterdir()))
+    assert box.spool.held == 0
+    box.engine.held = False
