@@ -71,13 +71,14 @@ async def kept_reply(ours: Services, row: Row, body: Any, folder: RequestFolder)
     """
     if not row.reply or '"b64_json": null' not in row.reply:
         return JSONResponse(body)
-    target = folder.path / "kept"
-    found = [
-        await asyncio.to_thread(ours.media.copy, name, target, folder.take)
-        for name in row.media[:1]
-    ]
-    if not any(found):
+    files = []
+    for index, name in enumerate(row.media):
+        target = folder.path / f"kept-{index}"
+        if not await asyncio.to_thread(ours.media.copy, name, target, folder.take):
+            break
+        file = target.open("rb")
+        folder.lend(file, target.stat().st_size)
+        files.append(file)
+    if not files or len(files) < len(row.media):
         raise NotFound("The result of this request has expired.")
-    file = target.open("rb")
-    folder.lend(file, target.stat().st_size)
-    return inlined(body, file)
+    return inlined(body, files)
