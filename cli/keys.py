@@ -10,7 +10,7 @@ import typer
 
 from upscale.cli.console import complain, printable, say
 from upscale.cli.database import Json, dollars, local_time, records, show_table
-from upscale.errors import InvalidParameter
+from upscale.errors import InvalidParameter, ModelNotFound
 
 if TYPE_CHECKING:
     from upscale.server.records.keys import Key
@@ -155,13 +155,35 @@ def _limits(
     if priority is not None:
         found["priority"] = priority
     if models:
-        found["models"] = [] if models == ["all"] else models
+        found["models"] = [] if models == ["all"] else [_model(name) for name in models]
     if spending_limit is not None:
         usd = _number("--spending-limit", spending_limit)
         found["spending_limit_micros"] = None if usd is None else int(usd * 1_000_000)
     if remote is not None:
         found["remote"] = remote
     return found
+
+
+def _model(name: str) -> str:
+    """The id of an allowed model. Raises InvalidParameter for a name that is none: a key that is
+    for it alone could do nothing.
+    """
+    from upscale.cli.setup import load_settings
+    from upscale.models.catalogue import load_catalogue
+    from upscale.server.choosing import find_named
+    from upscale.weights.known import load_manifest
+    from upscale.weights.store import Store
+
+    known = load_manifest().find(name)
+    if known is not None:
+        return known.id  # to be installed yet, perhaps
+    try:
+        named = find_named(name, load_catalogue(), Store(load_settings().weights_folder).networks())
+    except ModelNotFound as error:
+        raise InvalidParameter("--model", name, f"a model or a network ({error.message})") from None
+    if "/" in name:
+        raise InvalidParameter("--model", name, f"'{named.id}', without where it runs")
+    return named.id
 
 
 def _moment(text: str) -> int | None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from upscale.server.records.database import Database
-from upscale.server.records.rows import ENDED, UNFINISHED, Row, storable
+from upscale.server.records.rows import ENDED, OF_WORK, UNFINISHED, Row, storable
 from upscale.server.records.spending import release_in
 from upscale.server.records.tables import keys, requests, turns
 from upscale.server.records.times import now_ms
@@ -349,7 +349,7 @@ def _end(connection: Connection, request_id: str, how: dict[Any, Any]) -> None:
     connection.execute(
         update(requests)
         .where(_table.id == request_id, _table.status.in_(UNFINISHED))
-        .values({**how, "finished_at": now_ms(), "position": None})
+        .values({**how, **dict.fromkeys(OF_WORK), "finished_at": now_ms()})
     )
     if connection.scalar(select(_table.remote_job).where(_table.id == request_id)) is None:
         release_in(connection, request_id)

@@ -16,6 +16,7 @@ from upscale.server.records.database import Database
 from upscale.server.records.paging import Chosen, Page, Summary, read_page, read_summary
 from upscale.server.records.rows import (
     ENDED,
+    OF_WORK,
     UNFINISHED,
     Arrival,
     Row,
@@ -61,8 +62,6 @@ _LATE = {
     "media",
     "webhook_state",
 }
-# What nobody asks for after the end.
-_OF_WORK = ("order", "progress", "position")
 _AT_END = {"error_status", "error_code", "error_message", "duration_ms", "reply"}
 
 
@@ -158,7 +157,7 @@ class RequestLog:
         now = now_ms()
         took = case((requests.c.created_at < now, now - requests.c.created_at), else_=0)
         values: dict[Any, Any] = {"duration_ms": took, **storable(fields)}
-        values |= {"status": status, "finished_at": now} | dict.fromkeys(_OF_WORK)
+        values |= {"status": status, "finished_at": now} | dict.fromkeys(OF_WORK)
         if status == "rejected":
             values["idempotency_key"] = None
         with self._database.write(durable=status != "rejected") as connection:
@@ -237,7 +236,7 @@ class RequestLog:
         that outlive a crash between the two can still be deleted. Raises InvalidRequest while it
         is at work.
         """
-        emptied = dict.fromkeys(("order", "reply", "progress", "remote_job")) | {"purged": True}
+        emptied = {"order": None, "reply": None, "progress": None, "purged": True}
         with self._database.write(durable=True) as connection:
             row = connection.execute(select(requests).where(requests.c.id == request_id)).first()
             if row is None:

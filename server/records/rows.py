@@ -15,6 +15,9 @@ Status = Literal["pending", "processing", "completed", "upstream_failure", "reje
 UNFINISHED: tuple[Status, ...] = ("pending", "processing")
 ENDED: tuple[Status, ...] = ("completed", "upstream_failure", "rejected", "cancelled")
 
+# Columns that nobody asks for after the end.
+OF_WORK = ("order", "progress", "position")
+
 _MICROS = 1_000_000
 # Of what a caller may choose freely; longer ones are cut.
 _LONGEST = 2000

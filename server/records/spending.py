@@ -40,21 +40,11 @@ class Spending:
             elif not _has_one(connection, request_id):
                 raise NotFound(f"No unfinished request {request_id}.")
 
-    def settle(self, request_id: str, micros: int) -> bool:
-        """Book `micros` as spent, whatever was reserved; False where that was done before, or the
-        reservation was released.
-        """
-        with self._database.write(durable=True) as connection:
-            return settle_in(connection, request_id, micros)
-
-    def release(self, request_id: str) -> bool:
-        """Give the reservation back; False where there is none any more."""
-        with self._database.write() as connection:
-            return release_in(connection, request_id)
-
 
 def settle_in(connection: Connection, request_id: str, micros: int) -> bool:
-    """`Spending.settle`, in a transaction that does more."""
+    """Book `micros` as spent, whatever was reserved, in a transaction that does more; False where
+    that was done before, or the reservation was released.
+    """
     if micros < 0:
         raise ValueError("a cost below zero")
     booked = connection.execute(
@@ -77,7 +67,9 @@ def settle_in(connection: Connection, request_id: str, micros: int) -> bool:
 
 
 def release_in(connection: Connection, request_id: str) -> bool:
-    """`Spending.release`, in a transaction that does more."""
+    """Give the reservation back, in a transaction that does more; False where there is none any
+    more.
+    """
     freed = connection.execute(
         update(requests)
         .where(requests.c.id == request_id, requests.c.reserve_state == "reserved")

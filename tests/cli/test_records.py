@@ -15,6 +15,7 @@ from upscale.server.records.keys import KeyRing
 from upscale.server.records.requests import RequestLog
 from upscale.server.records.rows import Arrival
 from upscale.server.records.times import now_ms
+from upscale.weights.store import Store
 
 
 @pytest.fixture
@@ -74,6 +75,23 @@ def test_a_key_is_made_limited_listed_and_revoked(call: Run, server: Database) -
     assert json.loads(call("keys", "limit", "bob", "--json").stdout)["name"] == "bob"
 
 
+def test_a_key_is_for_models_that_there_are(
+    call: Run, server: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSCALE_WEIGHTS_DIR", str(tmp_path / "weights"))
+    file = tmp_path / "mine-x2.safetensors"
+    file.write_bytes(b"mine")
+    Store(tmp_path / "weights").register(file, name=None, serves=None, replace=False)
+    wanted = ("esrgan", "mine-x2", "bundled-x4", "realesrgan_x4plus")
+    made = call("keys", "create", "a", *(word for name in wanted for word in ("-m", name)))
+    assert made.returncode == 0, made.stderr
+    models = KeyRing(server).get("a").models
+    assert models == ("real-esrgan", "mine-x2", "bundled-x4", "realesrgan_x4plus")
+    wrong = call("keys", "limit", "a", "-m", "real-esrgam")
+    assert "Did you mean 'real-esrgan'?" in wrong.stderr
+    assert KeyRing(server).get("a").models == models
+
+
 @pytest.mark.parametrize("command", ["create", "list", "revoke", "limit", ""])
 def test_every_command_has_help(call: Run, command: str) -> None:
     done = call("keys", command, "--help") if command else call("requests", "--help")
@@ -90,6 +108,9 @@ def test_every_command_has_help(call: Run, command: str) -> None:
         ("keys", "create", "a", "--spending-limit", "-1"),
         ("keys", "create", "a", "--requests-per-minute", "many"),
         ("keys", "create", "a", "--requests-per-minute", "0"),
+        ("keys", "create", "a", "--model", "real-esrgam"),
+        ("keys", "create", "a", "--model", "local/real-esrgan"),
+        ("keys", "create", "a", "-m", "real-esrgan", "-m", "all"),
         ("keys", "revoke", "nobody"),
         ("keys", "limit", "nobody"),
         ("requests", "--status", "happy"),

@@ -28,7 +28,9 @@ def test_a_row_has_the_columns_of_the_table() -> None:
 def test_a_request_goes_its_way(database: Database) -> None:
     log = RequestLog(database)
     before = now_ms()
-    request = arrived(log, model="real-esrgan", user="a\0b\ud800", request_size_bytes=5)
+    request = arrived(
+        log, model="real-esrgan", user="a\0b\ud800", request_size_bytes=5, order='{"n": 1}'
+    )
     row = read(log, request)
     assert before <= row.created_at <= now_ms()
     assert (row.status, row.started_at, row.user) == ("pending", None, "a\\0b\\ud800")
@@ -46,6 +48,7 @@ def test_a_request_goes_its_way(database: Database) -> None:
     assert row.started_at is not None
     assert row.finished_at is not None
     assert row.duration_ms == row.finished_at - row.created_at
+    assert (row.order, row.progress, row.position) == (None, None, None)  # of no use any more
     assert not log.change("req_none", position=1)
     assert log.get("req_none") is None
 
@@ -246,4 +249,4 @@ def test_what_was_done_elsewhere_is_recorded(database: Database) -> None:
         "remote_attempts": tried,
     }
     log.purge(request)
-    assert read(log, request).remote_job is None
+    assert read(log, request).remote_job == job  # what it came to is not known yet

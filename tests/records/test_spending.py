@@ -15,7 +15,7 @@ from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.requests import RequestLog
-from upscale.server.records.spending import Spending
+from upscale.server.records.spending import Spending, release_in, settle_in
 
 CENT = 10_000
 
@@ -32,12 +32,13 @@ def test_what_is_reserved_cannot_be_spent_twice(database: Database) -> None:
     assert (refused.value.required, refused.value.available) == (2 * CENT, CENT)
     assert read(log, second).reserve_state == "none"
     spending.reserve(second, key.id, CENT)
-    assert spending.settle(first, CENT)
-    assert not spending.settle(first, CENT)
-    assert not spending.release(first)
-    assert spending.release(second)
-    assert not spending.release(second)
-    assert not spending.settle(second, CENT)
+    with database.write() as connection:
+        assert settle_in(connection, first, CENT)
+        assert not settle_in(connection, first, CENT)
+        assert not release_in(connection, first)
+        assert release_in(connection, second)
+        assert not release_in(connection, second)
+        assert not settle_in(connection, second, CENT)
     now = ring.get("one")
     assert (now.spent_micros, now.reserved_micros) == (CENT, 0)
     assert read(log, first).cost_micros == CENT
@@ -75,9 +76,10 @@ def test_without_a_key_or_a_limit_nothing_stands_against_it(database: Database) 
     assert read(log, nobodys).cost_micros == 5
     with pytest.raises(NotFound):
         spending.reserve("req_none", key.id, 1)
-    for call in (lambda: spending.reserve(mine, key.id, -1), lambda: spending.settle(mine, -1)):
-        with pytest.raises(ValueError, match="below zero"):
-            call()
+    with pytest.raises(ValueError, match="below zero"):
+        spending.reserve(mine, key.id, -1)
+    with database.write() as connection, pytest.raises(ValueError, match="below zero"):
+        settle_in(connection, mine, -1)
 
 
 def test_reservations_of_the_dead_come_back_and_those_of_waiting_jobs_stay(url: str) -> None:
