@@ -5,7 +5,6 @@ what they cost is booked.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from upscale import logs
@@ -21,7 +20,7 @@ log = logs.get("server")
 
 _LOOK_SECONDS = 60.0
 # After so many looks what nobody could tell stays in doubt, and the reservation is given back.
-_LOOKS = 5
+_LOOKS = 3
 
 
 class Unsettled:
@@ -35,7 +34,7 @@ class Unsettled:
         """Look now and then until cancelled."""
         while True:
             await self.look(await asked(self._recorder.log.unsettled))
-            await asyncio.sleep(_LOOK_SECONDS)
+            await self._providers.clock.sleep(_LOOK_SECONDS)
 
     async def look(self, rows: list[Row]) -> None:
         """Settle those that can be settled now, and those that nobody can tell of."""
