@@ -45,8 +45,7 @@ _CONNECT_SECONDS = 10.0
 _STALL_SECONDS = 120.0
 _ANY_TIME = "604800"
 
-_BUSY = {429, 503}
-_BROKEN = {408, 425, 502, 504}
+_BROKEN = {408, 425, 502, 503, 504}
 _ASK_KEY = " Name a key by --key-file FILE or UPSCALE_API_KEY."
 
 
@@ -297,8 +296,10 @@ def _read(response: httpx.Response) -> dict[str, Any]:
     error = body.get("error") if isinstance(body, dict) else None
     told = str(error.get("message") or "") if isinstance(error, dict) else ""
     message = printable(told[:2000]) or f"The server answers {status} {response.reason_phrase}."
-    if status in _BUSY:
-        raise _Busy(_pause(response))
+    pause = _pause(response)
+    # One that shuts down says when to come back; one that cannot use its records does not.
+    if status == 429 or (status == 503 and pause is not None):
+        raise _Busy(pause)
     if status == 507:
         raise _Broken(message.rstrip("."), FULL_PAUSE)
     if status in _BROKEN or (status == 500 and response.headers.get("x-should-retry") != "false"):

@@ -490,6 +490,19 @@ def test_another_result_under_the_link_starts_anew(
     assert (tmp_path / "out/a-4x.png").read_bytes() == b"other"
 
 
+def test_a_server_that_cannot_do_its_work_is_not_waited_for(
+    call: Run, tmp_path: Path, answers: _Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say when to come back, as one does that is busy or shuts down."""
+    monkeypatch.setattr(client, "PATIENCE", 0.0)
+    draw(tmp_path / "in/a.png")
+    answers.edits = [_error(503, "The records are damaged.")]
+    done = _go(call, answers)
+    assert done.returncode == 1
+    assert "Given up after 4 attempts: The records are damaged." in done.stderr
+    assert [kind for kind, _ in answers.seen].count("POST") == 4
+
+
 def test_a_result_that_never_comes_whole_is_no_result(
     call: Run, tmp_path: Path, answers: _Answers
 ) -> None:
