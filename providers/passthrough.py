@@ -66,12 +66,20 @@ class Forwarded:
 
 
 class Passthrough:
-    """Forwards to one place. `provider` and `name` say which."""
+    """Forwards to one place. `provider` and `name` say which, `is_ours` whether it belongs to the
+    house.
+    """
 
     def __init__(self, site: Site, host: str, prefix: str, name: str, transport: Transport) -> None:
         self.provider, self.name = site.provider, name
+        self.is_ours = site.provider == _HOST  # a server of the house: nothing leaves it
         self._site, self._host, self._prefix = site, host, prefix
         self._transport = transport
+
+    @property
+    def host(self) -> str:
+        """Where requests go."""
+        return urlsplit(self._site.url(self._host, "")).hostname or ""
 
     @contextlib.asynccontextmanager
     async def forward(

@@ -14,7 +14,8 @@ from upscale.engine.client import Engine
 from upscale.errors import RecordsFault, UpscaleError
 from upscale.imaging.pool import PixelPool
 from upscale.models.catalogue import load_catalogue
-from upscale.server import docs_page, edits, listing, native
+from upscale.providers.passthrough import passthrough_of
+from upscale.server import docs_page, edits, forwarding, listing, native
 from upscale.server.access import Access
 from upscale.server.background import Background
 from upscale.server.cors import allow_origins
@@ -86,6 +87,7 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
         speeds=Speeds(database),
         running=running,
         remote=Remote(settings, pool, catalogue),
+        passthrough=passthrough_of(settings),
         background=Background(
             settings.data_dir / "jobs",
             database,
@@ -109,7 +111,7 @@ def create_app(settings: Settings, engine: UpscaleEngine | None = None) -> FastA
         redirect_slashes=False,
     )
     app.state.services = ours
-    for router in (edits.router, listing.models, native.router):
+    for router in (edits.router, forwarding.router, listing.models, native.router):
         app.include_router(router, dependencies=[Depends(admit)])
     for router in (listing.router, docs_page.router):
         app.include_router(router)

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from upscale import logs
+from upscale.server.records.keys import Key
 from upscale.server.records.rows import Row
 
 log = logs.get(logs.AUDIT)
+
+
+def sent(request: str, key: Key | None, host: str, size: int) -> None:
+    """A picture that went out of the house for a dry run, which has no record."""
+    log.info(
+        "dry run sent",
+        extra=logs.fields(
+            request=request,
+            who=key.id if key is not None else "anonymous",
+            bytes_out_of_the_house=size,
+            sent_to=host,
+        ),
+    )
 
 
 def tell(row: Row, what: str = "request ended") -> None:

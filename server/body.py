@@ -18,7 +18,7 @@ from upscale.errors import InvalidRequest, JobCancelled, TooLarge, UnsupportedMe
 from upscale.server.forms import Form
 from upscale.server.json_reader import JsonReader
 from upscale.server.multipart import MultipartReader
-from upscale.server.spool import RequestFolder
+from upscale.server.spool import RequestFolder, private_file, storing
 from upscale.server.urlencoded import UrlencodedReader
 
 _TAKEN = "Send multipart/form-data, or application/json with the image as a URL or data URI"
@@ -38,23 +38,48 @@ class Reader(Protocol):
 
 
 async def read_form(
-    request: Request, folder: RequestFolder, max_bytes: int, idle_seconds: float
+    request: Request,
+    folder: RequestFolder,
+    max_bytes: int,
+    idle_seconds: float,
+    copy: Path | None = None,
 ) -> Form:
     """Read the whole body; files go to `folder`. The caller may be silent for `idle_seconds`.
+    `copy` is a new file for the body as it came.
 
     Raises TooLarge as soon as `max_bytes` are passed (at once where Content-Length says so),
     UnsupportedMediaType, InvalidRequest for a body that is not what its header says, JobCancelled
     where the caller goes away, and what `RequestFolder.take` raises.
     """
+    _check_length(request, folder, max_bytes)
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(contextlib.closing(_reader(request, folder.path)))
+        kept = None if copy is None else stack.enter_context(private_file(copy))
+        async for piece in _limited(request, max_bytes, idle_seconds):
+            folder.take(len(piece) if kept is None else 2 * len(piece))
+            reader.feed(piece)
+            if kept is not None:
+                with storing("the request"):
+                    kept.write(piece)
+        return reader.finish()
+
+
+async def spool_body(
+    request: Request, folder: RequestFolder, target: Path, max_bytes: int, idle_seconds: float
+) -> None:
+    """The whole body as it came into the new file `target`; limits and errors as of `read_form`."""
+    _check_length(request, folder, max_bytes)
+    with storing("the request"), private_file(target) as file:
+        async for piece in _limited(request, max_bytes, idle_seconds):
+            folder.take(len(piece))
+            file.write(piece)
+
+
+def _check_length(request: Request, folder: RequestFolder, max_bytes: int) -> None:
     length = request.headers.get("content-length", "")
     if length.isdecimal():
         _check_size("The request body", int(length), max_bytes)
         folder.check(int(length))
-    with contextlib.closing(_reader(request, folder.path)) as reader:
-        async for piece in _limited(request, max_bytes, idle_seconds):
-            folder.take(len(piece))
-            reader.feed(piece)
-        return reader.finish()
 
 
 def _reader(request: Request, folder: Path) -> Reader:

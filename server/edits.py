@@ -6,17 +6,21 @@ header and the limits, then the plan, the price and the time it takes.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from upscale.errors import ModelNotFound
 from upscale.server import local_edit, remote_edit
 from upscale.server.access import caller
 from upscale.server.body import read_form
 from upscale.server.edit import Edit, Upload, fetch_upload, read_edit
 from upscale.server.finishing import Wanted
 from upscale.server.forms import Form
-from upscale.server.parameters import is_dry_run, read_user
+from upscale.server.forwarding import forward_edit, may_forward
+from upscale.server.parameters import is_dry_run, read_model, read_user
 from upscale.server.recording import Recording
 from upscale.server.records.keys import Key
 from upscale.server.repeats import replayed
@@ -57,13 +61,27 @@ async def edit_image(request: Request) -> Response:
 
 async def _read(request: Request, ours: Services, folder: RequestFolder) -> Form:
     settings = ours.settings
-    return await read_form(request, folder, settings.max_body_bytes, settings.upload_idle_seconds)
+    copy = None if ours.passthrough is None else _as_it_came(folder)
+    return await read_form(
+        request, folder, settings.max_body_bytes, settings.upload_idle_seconds, copy
+    )
+
+
+def _as_it_came(folder: RequestFolder) -> Path:
+    """The body itself, kept where a model that is unknown here may be known elsewhere."""
+    return folder.path / "body"
 
 
 async def _dry_run(
     request: Request, ours: Services, form: Form, folder: RequestFolder, key: Key | None
 ) -> Response:
-    edit = await read_edit(form, ours, key)
+    try:
+        edit = await read_edit(form, ours, key)
+    except ModelNotFound:
+        if not may_forward(ours, key):
+            raise
+        body, model = _as_it_came(folder), read_model(form)
+        return await forward_edit(request, ours, folder, body, model, key, None)
     upload = await _upload(request, ours, edit, folder)
     if edit.network is None:
         return await remote_edit.dry_run(request, ours, edit, upload, folder, key)
@@ -80,7 +98,13 @@ async def _run(
     keep: bool,
 ) -> Response:
     """Do it, or see to it that it is done. `keep`: the result outlives its reply."""
-    edit = await read_edit(form, ours, record.key)
+    try:
+        edit = await read_edit(form, ours, record.key)
+    except ModelNotFound:
+        if not may_forward(ours, record.key):
+            raise
+        body, model = _as_it_came(folder), read_model(form)
+        return await forward_edit(request, ours, folder, body, model, record.key, record)
     upload = await _upload(request, ours, edit, folder)
     wanted = Wanted(
         n=edit.parameters.n,

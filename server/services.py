@@ -16,6 +16,7 @@ from upscale.imaging.pool import PixelPool
 from upscale.imaging.probe import Probe
 from upscale.models.catalogue import Catalogue
 from upscale.models.contract import Contract
+from upscale.providers.passthrough import Passthrough
 from upscale.server.access import Access
 from upscale.server.fetch import Fetcher
 from upscale.server.media import MediaStore
@@ -94,6 +95,7 @@ class Services:
     speeds: Speeds
     running: Running
     remote: Remote
+    passthrough: Passthrough | None
     background: Background
     webhooks: Webhooks
 

@@ -372,6 +372,11 @@ class Settings(BaseSettings):
     passthrough_key: SecretStr = _key(
         "UPSCALE_PASSTHROUGH_KEY", "Key of that server; empty: none is sent."
     )
+    passthrough_mirror: bool = Field(
+        False,
+        description="Keep the pictures of forwarded replies behind links of this server, instead "
+        "of leading callers elsewhere.",
+    )
     provider_seconds: float = Field(
         600.0, gt=0, description="Time for a job at a remote provider, in seconds."
     )

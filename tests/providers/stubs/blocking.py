@@ -188,6 +188,9 @@ class GatewayStub(Blocking):
 
     async def _other(self, request: Request) -> Response:
         raw = await request.body()
+        if request.query_params.get("dryRun") == "true":
+            self.calls["dry"] += 1
+            return JSONResponse({"estimated": True, "total_cost_micros": 40000, "currency": "USD"})
         if (early := self.early(request)) is not None:
             return early
         self.paid += 1
@@ -200,7 +203,11 @@ class GatewayStub(Blocking):
                 "query": str(request.query_params),
             },
         )
-        body = {"created": 1, "data": [{"url": "https://media.lumenfall.ai/a.png"}], "x": len(raw)}
+        entry = {"url": "https://media.lumenfall.ai/a.png"}
+        if self.fault == "own_link":
+            self.jobs[f"raw-{self.paid}"].result = self.picture((8, 8))
+            entry = {"url": self.link(f"raw-{self.paid}.png")}
+        body = {"created": 1, "data": [entry], "x": len(raw), "metadata": {"cost": 0.04}}
         response = await self.late(request, body)
         response.headers["x-lumenfall-provider"] = "gemini"
         response.headers["set-cookie"] = "a=b"
