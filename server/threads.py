@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from upscale.server.records.patience import waiting_until
+from upscale.server.uncut import uncut
 
 _Result = TypeVar("_Result")
 
@@ -50,9 +51,7 @@ async def to_its_end(steps: Coroutine[Any, Any, _Result]) -> _Result:
     """The result of `steps`, all of which are done: a caller that is cancelled meanwhile waits for
     them, and is cancelled then.
     """
-    task = asyncio.ensure_future(steps)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait((task,))
-        raise
+    result, cut = await uncut(steps)
+    if cut:
+        raise asyncio.CancelledError
+    return result

@@ -17,7 +17,7 @@ from upscale.engine.receipt import Progress, Receipt
 from upscale.errors import CheckpointError, RecordsFault
 from upscale.server.records.speeds import Speeds
 from upscale.server.services import UpscaleEngine
-from upscale.server.threads import asked
+from upscale.server.threads import asked, whole
 
 log = logs.get("server")
 
@@ -78,7 +78,7 @@ async def run(
     )
     if took >= _TELLING_SECONDS:
         with contextlib.suppress(RecordsFault):  # only an expectation is the poorer for it
-            await asked(
+            await whole(
                 lambda: speeds.note(
                     plan.network.key,
                     _device(plan),

@@ -86,7 +86,7 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     ),
     499: ("Somebody cancelled the request meanwhile", ("x-should-retry",)),
     500: ("The server failed; its log has the details", ("x-should-retry",)),
-    503: ("The server is shutting down, or cannot use its records", ()),
+    503: ("The server is shutting down (Retry-After is there), or cannot use its records", ()),
     507: ("The result does not fit the space for results", ("x-should-retry",)),
 }
 

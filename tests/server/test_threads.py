@@ -82,3 +82,25 @@ def test_a_write_has_what_is_left_of_its_time(monkeypatch: pytest.MonkeyPatch) -
     assert asyncio.run(left(1.0)) == 1.0
     assert 4.0 < asyncio.run(left(100.0)) <= 5.0
     assert seconds_left(100.0) == 100.0
+
+
+def test_steps_are_done_however_often_their_caller_is_cancelled() -> None:
+    async def main() -> None:
+        go, done = asyncio.Event(), []
+
+        async def steps() -> None:
+            await go.wait()
+            done.append(None)
+
+        task = asyncio.create_task(threads.to_its_end(steps()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert done
+
+    asyncio.run(main())
