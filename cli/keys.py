@@ -165,11 +165,12 @@ def _limits(
 
 
 def _model(name: str) -> str:
-    """The id of an allowed model. Raises InvalidParameter for a name that is none: a key that is
-    for it alone could do nothing.
+    """The id of an allowed model. Raises InvalidParameter for a name that is none, here or where
+    unknown ones are passed on to: a key that is for it alone could do nothing.
     """
     from upscale.cli.setup import load_settings
     from upscale.models.catalogue import load_catalogue
+    from upscale.providers.passthrough import passthrough_of
     from upscale.server.choosing import find_named
     from upscale.weights.known import load_manifest
     from upscale.weights.store import Store
@@ -177,9 +178,13 @@ def _model(name: str) -> str:
     known = load_manifest().find(name)
     if known is not None:
         return known.id  # to be installed yet, perhaps
+    settings = load_settings()
     try:
-        named = find_named(name, load_catalogue(), Store(load_settings().weights_folder).networks())
+        named = find_named(name, load_catalogue(), Store(settings.weights_folder).networks())
     except ModelNotFound as error:
+        if passthrough_of(settings) is not None:
+            complain(f"{error.message} Requests for it are passed on.")
+            return name
         raise InvalidParameter("--model", name, f"a model or a network ({error.message})") from None
     if "/" in name:
         raise InvalidParameter("--model", name, f"'{named.id}', without where it runs")

@@ -90,6 +90,12 @@ def test_a_key_is_for_models_that_there_are(
     wrong = call("keys", "limit", "a", "-m", "real-esrgam")
     assert "Did you mean 'real-esrgan'?" in wrong.stderr
     assert KeyRing(server).get("a").models == models
+    # Somebody else may know it.
+    monkeypatch.setenv("UPSCALE_PASSTHROUGH_BASE_URL", "http://127.0.0.1:8001/v1")
+    passed = call("keys", "limit", "a", "-m", "gpt-image-1")
+    assert passed.returncode == 0, passed.stderr
+    assert "passed on" in passed.stderr
+    assert KeyRing(server).get("a").models == ("gpt-image-1",)
 
 
 @pytest.mark.parametrize("command", ["create", "list", "revoke", "limit", ""])
