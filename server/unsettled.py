@@ -5,6 +5,7 @@ what they cost is booked.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from upscale import logs
@@ -18,7 +19,7 @@ from upscale.server.threads import asked, whole
 
 log = logs.get("server")
 
-_LOOK_SECONDS = 60.0
+LOOK_SECONDS = 60.0
 # After so many looks what nobody could tell stays in doubt, and the reservation is given back.
 _LOOKS = 3
 
@@ -34,7 +35,7 @@ class Unsettled:
         """Look now and then until cancelled."""
         while True:
             await self.look(await asked(self._recorder.log.unsettled))
-            await self._providers.clock.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self, rows: list[Row]) -> None:
         """Settle those that can be settled now, and those that nobody can tell of."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.chaos.program import run
 from upscale.providers import registry
 from upscale.providers.clock import Clock
+from upscale.server import unsettled
 
 
 def _now() -> float:
@@ -24,5 +25,6 @@ def _sleep(seconds: float) -> object:
 
 
 if __name__ == "__main__":
+    unsettled.LOOK_SECONDS = 3.0
     registry.Clock = lambda: Clock(_now, time.time, _sleep)  # type: ignore[assignment,misc]
     run(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))

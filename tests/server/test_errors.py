@@ -33,7 +33,7 @@ from upscale.weights.store import Network, Store
 PATHS = [EDITS, "/openai/v1/models", "/openai/v1/models/aura-sr", "/health", "/media/x"]
 
 
-@pytest.mark.parametrize("path", ["/", "/nope", EDITS + "/", "/openai/v1/images/generations"])
+@pytest.mark.parametrize("path", ["/", "/nope", EDITS + "/", "/openai/v1/images/nope"])
 def test_unknown_paths_are_404(live: Live, path: str) -> None:
     assert "/openai/v1/images/edits" in check_error(live.client.get(path), 404)
 

@@ -7,23 +7,21 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
-from tests.providers.rig import OWN, all_running, fresh
+from tests.providers.rig import all_running, fresh
 from tests.providers.stubs.base import Stub
-from tests.providers.tools import KEYS, FastClock, settings_for
-from tests.server.live import Live, check_headers, png, serving, wait_for
+from tests.providers.tools import KEYS, FastClock
+from tests.server.live import Live, check_headers, png, wait_for
+from tests.server.remotely import house
 from upscale.providers import registry
 from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
-
 
 # Where waits pass at once, time for a job does, too.
 ENDLESS = {"provider_seconds": 1e9, "foreground_seconds": 1e9}
@@ -46,22 +44,6 @@ def stubs(_stubs: dict[str, Stub]) -> dict[str, Stub]:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between polls pass at once."""
     monkeypatch.setattr(registry, "Clock", lambda: FastClock().clock)
-
-
-@contextmanager
-def house(
-    stubs: dict[str, Stub], folder: Path, *names: str, weights: Path | None = None, **more: Any
-) -> Iterator[Live]:
-    """A server with keys of these providers."""
-    plain = settings_for(**{name: stubs[name].url for name in names})
-    given: dict[str, Any] = {
-        "data_dir": folder / "data",
-        "weights_dir": weights or folder / "weights",
-        **OWN,
-        **more,
-    }
-    with serving(plain.model_copy(update=given)) as live:
-        yield live
 
 
 def fetched(live: Live, reply: httpx.Response, index: int = 0) -> Image.Image:
