@@ -111,7 +111,8 @@ async def _remotely(
 
     async with _room(ours.spool, plan.most_bytes):
         if not await whole(lambda: queue.begin(row.id)):
-            raise cancelled()
+            job.leave()  # it has ended, or is another process's, whose call must not be ended here
+            raise asyncio.CancelledError
         job.begun = True
         feed.tell("state", {"status": "processing", "attempt": row.attempts + 1})
         run = ours.remote.run(

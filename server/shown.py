@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from upscale.server.records.queue import is_remote
 from upscale.server.records.rows import Row, remote_facts, to_public
 from upscale.server.records.times import iso, now_ms
 
@@ -41,8 +42,10 @@ async def position_of(ours: Services, row: Row) -> int | None:
     if row.background and not ours.background.has_taken(row.id):
         return await ours.background.position(row)
     place = ours.engine.position(row.id)
-    # One that was taken a moment ago is on its way to the device, behind all that stand there.
-    return ours.engine.waiting if place is None and row.background else place
+    if place is not None or not row.background:
+        return place
+    # One that was taken a moment ago is on its way, to a device behind all that stand there.
+    return 0 if is_remote(row) else ours.engine.waiting
 
 
 def _expected_end(
