@@ -15,6 +15,8 @@ from upscale import __version__
 from upscale.cli.console import FAILED, OK, complain, say
 from upscale.engine.local import LocalEngine
 from upscale.errors import UpscaleError
+from upscale.models.catalogue import load_catalogue
+from upscale.providers.sites import unusable
 from upscale.settings import Settings
 from upscale.weights.store import Store
 
@@ -37,6 +39,7 @@ def examine(settings: Settings, *, as_json: bool) -> int:
             "device": engine.device().to_json(),
             "networks": [],
             "folders": [_folder(name, path) for name, path in _folders(settings)],
+            "providers": _providers(settings),
             "settings": settings.model_dump(mode="json"),
             "changed": sorted(settings.model_fields_set),
         }
@@ -88,6 +91,19 @@ def _folder(name: str, path: Path) -> dict[str, Any]:
     return {"name": name, "path": str(path), "exists": path.is_dir(), "writable": writable}
 
 
+def _providers(settings: Settings) -> list[dict[str, Any]]:
+    """Of those that have routes: whether pictures may go there, and why not. Nobody is asked."""
+    catalogue = load_catalogue()
+    routed = {route.provider.id for model in catalogue.models for route in model.routes}
+    found = []
+    for provider in catalogue.providers:
+        if provider.id in routed:
+            why = unusable(provider.id, settings)
+            told = {"id": provider.id, "name": provider.name, "usable": why is None, "reason": why}
+            found.append(told)
+    return found
+
+
 def _head(report: dict[str, Any]) -> list[str]:
     device, machine = report["device"], report["machine"]
     return [
@@ -131,6 +147,9 @@ def _tail(report: dict[str, Any]) -> list[str]:
         state = "writable" if folder["writable"] else "NOT WRITABLE"
         missing = "" if folder["exists"] else ", not there yet"
         lines.append(f"{folder['name']} folder {folder['path']}: {state}{missing}")
+    for each in report["providers"]:
+        told = "pictures may go there" if each["usable"] else f"off: {each['reason']}"
+        lines.append(f"provider {each['name']}: {told}")
     lines.append("")
     for name, value in report["settings"].items():
         mark = "  (set)" if name in report["changed"] else ""

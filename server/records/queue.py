@@ -233,7 +233,7 @@ class JobQueue:
 
         Foreground requests become cancelled, since their connections are gone. Background jobs
         wait again, with their reservations, or fail after ATTEMPTS. What was taken and had not
-        begun is not to blame, and counts as no attempt. Those that wait here are in this process's
+        begun is not to blame, and counts as no attempt; nor is what a provider works on. Those that wait here are in this process's
         care.
         """
         owner = self._database.owner
@@ -245,6 +245,7 @@ class JobQueue:
             _table.attempts,
             _table.position,
             _table.place,
+            (func.coalesce(_table.provider, LOCAL) == LOCAL).label("local"),
         )
         cancelled, requeued, failed = [], [], []
         with self._database.write(durable=True) as connection:
@@ -259,7 +260,7 @@ class JobQueue:
                 if not row.background:
                     _end(connection, row.id, _INTERRUPTED)
                     cancelled.append(row.id)
-                elif begun and row.attempts >= ATTEMPTS:
+                elif begun and row.local and row.attempts >= ATTEMPTS:
                     _end(connection, row.id, _GIVEN_UP)
                     failed.append(row.id)
                 elif begun or row.position is not None:

@@ -78,6 +78,9 @@ def test_the_doctor_knows_the_bundled_network(call: Run) -> None:
     assert bundled["contract"]["scale"] == 4
     assert {p["precision"] for p in bundled["proofs"]} >= {"fp32"}
     assert all(folder["writable"] for folder in report["folders"])
+    providers = {each["id"]: each["usable"] for each in report["providers"]}
+    assert providers["fal"] is False
+    assert "clarity" not in providers
 
 
 def test_installed_networks_are_listed(call: Run) -> None:
