@@ -233,8 +233,8 @@ class JobQueue:
 
         Foreground requests become cancelled, since their connections are gone. Background jobs
         wait again, with their reservations, or fail after ATTEMPTS. What was taken and had not
-        begun is not to blame, and counts as no attempt; nor is what a provider works on. Those that wait here are in this process's
-        care.
+        begun is not to blame, and counts as no attempt; nor is what a provider works on. Those that
+        wait here are in this process's care.
         """
         owner = self._database.owner
         asked = select(
@@ -254,7 +254,8 @@ class JobQueue:
             owners = {row.owner for row in at_work if row.owner is not None}
             dead = {token for token in owners if not owner.alive(connection, token)}
             for row in at_work:
-                if row.owner not in dead:
+                # Nobody's are those that a server elsewhere has set right.
+                if row.owner is not None and row.owner not in dead:
                     continue
                 begun = row.status == "processing"
                 if not row.background:

@@ -189,18 +189,22 @@ def test_jobs_of_a_place_that_nobody_serves_any_more_are_lost(url: str) -> None:
         with opened(url) as dying:
             log = RequestLog(dying)
             left, young = waiting(log, place="lost"), waiting(log, place="lost")
-            begun = waiting(log, place="lost")
-            assert JobQueue(dying, "lost").claim() is not None
+            taken = waiting(log, place="lost", priority=1)
+            claimed = JobQueue(dying, "lost").claim()
+            assert claimed is not None
+            assert claimed.id == taken
         with living.write() as connection:
             old = update(requests).where(requests.c.id != young).values(created_at=1000)
             connection.execute(old)
-        assert {row.id for row in here.lost(2000)} == {left, begun}
+        assert {row.id for row in here.lost(2000)} == {left, taken}
+        assert here.recover().requeued == (taken,)
+        assert read(RequestLog(living), taken).owner is None
         # A server that starts there cares for them again.
         with opened(url) as back:
             JobQueue(back, "lost").recover()
             assert here.lost(2000) == []
             assert read(RequestLog(back), left).attempts == 0
-        assert {row.id for row in here.lost(2000)} == {left, begun}
+        assert {row.id for row in here.lost(2000)} == {left, taken}
         for job in (cared, own):
             assert read(RequestLog(living), job).status == "pending"
 
