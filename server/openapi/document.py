@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from upscale import __version__
-from upscale.server.openapi import edits, media, models, native, pages
+from upscale.server.openapi import edits, media, models, native, pages, passed_on
 from upscale.server.openapi.headers import HEADERS
 from upscale.server.openapi.operations import FAILURES, failure
 from upscale.server.openapi.schemas import SCHEMAS
 
 # In the order in which a reader meets them.
-_GROUPS = (edits, native, models, media, pages)
+_GROUPS = (edits, native, models, passed_on, media, pages)
 
 _DESCRIPTION = """\
 Image upscaling on this machine, with the hosted gateway's API.
@@ -22,7 +22,8 @@ redirect.
 
 Keys are asked for once the operator has made one, as `Authorization: Bearer KEY`; before that, \
 whatever an SDK sends as a key is ignored. Media links, `/health` and this description need none. \
-A key sees its own requests alone; where none is asked for, everybody sees those of nobody."""
+A key sees its own requests alone. Callers without one see those of nobody where all of them are \
+on the server's machine, and elsewhere those whose ids they have."""
 
 _BEARER = {
     "type": "http",

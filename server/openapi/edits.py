@@ -192,7 +192,7 @@ PATHS = {
                     json_of("Request", accepted=PENDING),
                     ("Location", "Preference-Applied"),
                 ),
-                **failures(401, 402, 404, 413, 415, 429, 499, 507),
+                **failures(401, 402, 404, 413, 415, 429, 499, 502, 504, 507),
             },
             "x-codeSamples": [
                 {"lang": "shell", "source": f"{_LATER} {_SAMPLE}"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from upscale.errors import (
+    AllProvidersExhausted,
     AuthenticationFailed,
     Draining,
     InsufficientBalance,
@@ -27,12 +28,24 @@ from upscale.errors import (
     UnreadableImage,
     UnsupportedMediaType,
     UpscaleError,
+    UpstreamError,
 )
 from upscale.server.errors import error_body, of_status
 from upscale.server.openapi.headers import named
 
 # What any route may answer.
 EVERYWHERE = (400, 405, 500, 503)
+
+_TRIED = {
+    "provider": "fal",
+    "endpoint": "fal-ai/esrgan",
+    "started": 1795591222.5,
+    "seconds": 4.2,
+    "sent_to": [],
+    "error": "unreachable",
+    "message": "it cannot be reached.",
+    "billed": "no",
+}
 
 # One of each; `docs/api.md` says when.
 ERRORS: tuple[UpscaleError, ...] = (
@@ -54,6 +67,18 @@ ERRORS: tuple[UpscaleError, ...] = (
     RateLimited("This key may use 60 requests a minute, and has.", retry_after=3),
     JobCancelled("The request was cancelled."),
     ServerFault("Something unexpected went wrong. The server's log has the details."),
+    AllProvidersExhausted(
+        "No provider could serve the request. fal: it cannot be reached.", attempts=[_TRIED]
+    ),
+    UpstreamError(
+        "fal: the result cannot be used: it is 512 x 512. It was billed.", reason="bad_result"
+    ),
+    UpstreamError(
+        "fal: no answer in time. It may have been billed.",
+        status=504,
+        reason="deadline",
+        attempts=[{**_TRIED, "error": "deadline", "billed": "maybe"}],
+    ),
     Draining("The server is shutting down; try again in a minute."),
     RecordsFault("The records cannot be read or written: the disk is full. Try again later."),
     MediaFull(size=52_428_800, quota=41_943_040),
@@ -86,7 +111,9 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     ),
     499: ("Somebody cancelled the request meanwhile", ("x-should-retry",)),
     500: ("The server failed; its log has the details", ("x-should-retry",)),
+    502: ("No remote provider could serve it, or one has failed", ("x-should-retry",)),
     503: ("The server is shutting down (Retry-After is there), or cannot use its records", ()),
+    504: ("A remote provider has not answered in time", ("x-should-retry",)),
     507: ("The result does not fit the space for results", ("x-should-retry",)),
 }
 

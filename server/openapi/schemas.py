@@ -221,6 +221,14 @@ _OTHERS = {
     "Description": thing(
         {"openapi": TEXT, "info": ANYTHING, "paths": ANYTHING, "components": ANYTHING}
     ),
+    "PassedOn": {
+        "type": "object",
+        "properties": {
+            "model": {**TEXT, "description": "One that the other server knows."},
+            "prompt": {**TEXT, "description": "As all else the other server's to understand."},
+        },
+        "additionalProperties": True,
+    },
     "Error": thing(
         {
             "error": thing(
@@ -229,7 +237,15 @@ _OTHERS = {
                     "type": TEXT,
                     "code": TEXT,
                     "param": {**MAYBE_TEXT, "description": "The field to blame."},
-                }
+                    "reason": {**TEXT, "description": "Of a remote provider: a word for programs."},
+                    "attempts": {
+                        "type": "array",
+                        "items": ANYTHING,
+                        "description": "What was tried at which remote provider.",
+                    },
+                },
+                "reason",
+                "attempts",
             )
         }
     ),
