@@ -89,7 +89,7 @@ class JobQueue:
         )
         with self._database.read() as connection:
             rows = connection.execute(asked).all()
-            served = {row.caller: row.served for row in connection.execute(select(turns))}
+            served = self._served(connection, remote)
         lines: dict[str, deque[tuple[int, int, str]]] = {}
         for arrival, row in enumerate(rows):
             lines.setdefault(row.caller, deque()).append((-row.priority, arrival, row.id))
@@ -141,17 +141,18 @@ class JobQueue:
                 return None
         with self._database.write() as connection:
             self._database.serialise(connection, _TAKING)
-            turn = (connection.scalar(select(func.max(turns.c.served))) or 0) + 1
+            turn = max(self._served(connection, remote).values(), default=0) + 1
             served, urgent = func.coalesce(turns.c.served, 0), _table.priority.desc()
             first = (served, urgent) if _is_even(turn) else (urgent, served)
+            theirs = turns.c.caller == self._line(remote) + _table.caller
             found = connection.execute(
-                waiting.join_from(requests, turns, turns.c.caller == _table.caller, isouter=True)
+                waiting.join_from(requests, turns, theirs, isouter=True)
                 .order_by(*first, _table.created_at, _table.id)
                 .limit(1)
             ).first()
             if found is None:
                 return None
-            self._count_turn(connection, found.caller, turn)
+            self._count_turn(connection, self._line(remote) + found.caller, turn)
             taken = connection.execute(
                 update(requests)
                 .where(_table.id == found.id)
@@ -292,6 +293,18 @@ class JobQueue:
         elsewhere = func.coalesce(_table.provider, LOCAL) != LOCAL
         lane = elsewhere if remote else ~elsewhere
         return select(*columns).where(self._waits, ~over.exists(), lane)
+
+    def _line(self, remote: bool) -> str:
+        """Begins the names of callers in `turns`: each line has its own, since the turns of one say
+        nothing of who has waited in another.
+        """
+        return f"{self.place}/{'remote' if remote else LOCAL}/"
+
+    def _served(self, connection: Connection, remote: bool) -> dict[str, int]:
+        """The last turn of each caller in a line."""
+        line = self._line(remote)
+        asked = select(turns).where(turns.c.caller.startswith(line, autoescape=True))
+        return {row.caller.removeprefix(line): row.served for row in connection.execute(asked)}
 
     def _count_turn(self, connection: Connection, caller: str, turn: int) -> None:
         one = self._database.insert(turns).values(caller=caller, served=turn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from sqlalchemy import update
 
 from tests.records.conftest import opened
@@ -156,6 +157,25 @@ def test_the_higher_priority_is_first_and_the_lower_has_one_of_four(database: Da
     taken = [take(queue) for _ in range(27)]
     assert taken == foretold
     assert "".join(names[job] for job in taken) == "hahlahalhahlahalhahlahallll"
+
+
+@pytest.mark.parametrize(("place", "provider"), [("there", "local"), ("", "fal")])
+def test_turns_in_one_line_take_none_from_another(
+    database: Database, place: str, provider: str
+) -> None:
+    """Else the one job of four for whoever has waited longest might always fall to the others."""
+    log, ring, queue = RequestLog(database), KeyRing(database), JobQueue(database)
+    high, low = (ring.create(name)[0].id for name in ("high", "low"))
+    other, remote = JobQueue(database, place), provider != "local"
+    for _ in range(8):
+        waiting(log, key_id=high, priority=10)
+        waiting(log, key_id=high, place=place, provider=provider)
+    job = waiting(log, key_id=low)
+    taken = []
+    for _ in range(5):
+        taken.append(take(queue))
+        assert other.claim(remote=remote) is not None
+    assert taken.index(job) == 3
 
 
 def test_jobs_whose_key_is_over_are_taken_by_nobody(database: Database) -> None:
