@@ -105,7 +105,7 @@ class Adapter(ABC):
                 if failure.billed == "no":
                     await task.note(job.now("unsent", billed="no"))
                 raise
-            task.trail.sent(_host(url))
+            task.trail.sent(host_in(url))
             if reply.good or self.job_id(reply):
                 return reply
             pause = self._idle(reply, attempt)
@@ -192,6 +192,7 @@ async def quietly(work: Awaitable[object]) -> None:
         log.warning("a job could not be stopped", extra=logs.fields(error=fault))
 
 
-def _host(url: str) -> str:
+def host_in(url: str) -> str:
+    """The host of a URL; '' where it has none."""
     parsed = plain_url(url)
     return host_of(parsed) if parsed is not None else ""

@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
 from upscale.providers import mapping
+from upscale.providers.adapter import host_in
 from upscale.providers.blocking import BlockingAdapter
 from upscale.providers.body import Body, form_body
 from upscale.providers.download import download, write_base64
@@ -31,7 +32,7 @@ class Gateway(BlockingAdapter):
     async def estimate(self, task: RemoteTask) -> int | None:
         """Its dry run. The picture is sent along, as it asks for it."""
         url = self.site.url(HOST, f"{_EDITS}?dryRun=true")
-        task.trail.sent(HOST)
+        task.trail.sent(host_in(url))
         reply = await self.transport.free("POST", url, body=_form(task), seconds=60.0)
         if not reply.good:
             raise self.refusal(reply)

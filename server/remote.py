@@ -142,9 +142,23 @@ class RemotePlan:
         """What the run may write: results as they come, and as they are written anew."""
         return 2 * self.wish.n * _cap(self.wish, self.probe)
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Hosts that have the picture already, since they want it for a quote."""
+        trails = (each.task.trail.sent_to for each in self.candidates)
+        return tuple(dict.fromkeys(host for hosts in trails for host in hosts))
+
+    @property
+    def asked_bytes(self) -> int:
+        """What they got."""
+        tasks = (each.task for each in self.candidates if each.task.trail.sent_to)
+        return sum(_bytes(task, self.sendable) for task in tasks)
+
     def shown(self) -> dict[str, Any]:
         """For a dry run."""
+        size = self.size
         return {
+            "size": None if size is None else f"{size[0]}x{size[1]}",
             "routes": [
                 {
                     "provider": each.route.provider.id,
@@ -435,7 +449,7 @@ class RemoteRun:
         return {
             "cost_micros": self.cost_micros,
             "sent_to": ", ".join(dict.fromkeys(self._hosts())) or None,
-            "sent_bytes": sum(self._bytes_of(attempt) for attempt in sent),
+            "sent_bytes": self.plan.asked_bytes + sum(self._bytes_of(attempt) for attempt in sent),
             "remote_attempts": self.attempts,
             "remote_job": None,  # nothing is left of it to be gone on with
         }
@@ -506,7 +520,8 @@ class RemoteRun:
 
     def _hosts(self) -> list[str]:
         """Who got the picture so far."""
-        told = [host for attempt in self.attempts for host in attempt.get("sent_to", ())]
+        told = [*self.plan.asked]
+        told += [host for attempt in self.attempts for host in attempt.get("sent_to", ())]
         return told + [host for each in self._asked for host in each.task.trail.sent_to]
 
     def _settle_attempts(self) -> None:
@@ -532,12 +547,9 @@ class RemoteRun:
         return 0 if quoted is None else round(quoted.micros / self.plan.wish.n)
 
     def _bytes_of(self, attempt: Mapping[str, Any]) -> int:
-        for each in self.candidates:
-            if _name(each.route) == (attempt["provider"], attempt["endpoint"]):
-                sendable = self.plan.sendable
-                plain = each.task.mime == "image/png"
-                return sendable.png_bytes if plain else sendable.jpeg_bytes
-        return 0
+        name = (attempt["provider"], attempt["endpoint"])
+        found = (each.task for each in self.candidates if _name(each.route) == name)
+        return sum(_bytes(task, self.plan.sendable) for task in found)
 
 
 def about(plan: RemotePlan, run: RemoteRun, images: list[RemoteImage]) -> dict[str, Any]:
@@ -598,13 +610,12 @@ def _told(micros: int, n: int, route: RemoteRoute) -> Price:
 
 
 def _sent(task: RemoteTask, sendable: Sendable) -> dict[str, Any]:
-    plain = task.mime == "image/png"
-    return {
-        "type": task.mime,
-        "width": task.width,
-        "height": task.height,
-        "bytes": sendable.png_bytes if plain else sendable.jpeg_bytes,
-    }
+    size = {"width": task.width, "height": task.height}
+    return {"type": task.mime, **size, "bytes": _bytes(task, sendable)}
+
+
+def _bytes(task: RemoteTask, sendable: Sendable) -> int:
+    return sendable.png_bytes if task.mime == "image/png" else sendable.jpeg_bytes
 
 
 def _micros(price: Price | None) -> int | None:

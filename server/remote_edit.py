@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from upscale.errors import InvalidRequest
 from upscale.imaging.probe import Probe
+from upscale.server import audit
 from upscale.server.background import accepted_reply
 from upscale.server.edit import Edit, Upload, check_patience
 from upscale.server.finishing import Wanted, check_inline, check_room, finished
@@ -39,6 +40,8 @@ async def dry_run(
 ) -> Response:
     """What a run would cost, where that is known, and by which routes it would go."""
     plan = await _decide(request, ours, edit, upload, folder, key)
+    if plan.asked:
+        audit.sent(request.state.request_id, key, ", ".join(plan.asked), plan.asked_bytes)
     folder.check(plan.most_bytes)
     price = plan.price
     body = estimate(
@@ -64,6 +67,8 @@ async def run_edit(
 ) -> Response:
     """Have it done."""
     plan = await _decide(request, ours, edit, upload, folder, record.key)
+    if plan.asked:
+        record.tell(sent_to=", ".join(plan.asked), sent_bytes=plan.asked_bytes)
     if not wanted.later:
         check_patience(plan.expected_seconds, 0.0, wanted.patience)
     await check_room(ours, wanted)

@@ -388,3 +388,13 @@ def test_what_a_deleted_request_has_cost_is_booked(stubs, tmp_path):
         assert found is not None
         assert found.spent_micros == round(body["cost"] * 1e6)
         assert found.reserved_micros == 0
+
+
+def test_a_picture_that_goes_out_for_a_quote_is_told_of(stubs, tmp_path, caplog):
+    with house(stubs, tmp_path, "lumenfall") as live, caplog.at_level("INFO"):
+        assert live.edit({"model": "aura-sr"}, params={"dryRun": "1"}).status_code == 200
+        (line,) = [each for each in caplog.records if each.message == "dry run sent"]
+        assert "127.0.0.1" in str(vars(line))
+        reply = live.edit({"model": "aura-sr"})
+        sent = reply.json()["metadata"]["receipt"]["sent"]["bytes"]
+        assert record(live, reply)["sent_bytes"] == 2 * sent
