@@ -415,3 +415,24 @@ def test_a_request_that_becomes_a_job_as_it_is_cancelled_leaves_no_picture(
     wait_for(lambda: not any(path.is_dir() for path in folder.iterdir()))
     assert box.spool.held == 0
     box.engine.held = False
+
+
+def test_a_job_that_is_cancelled_while_its_result_is_stored_leaves_none(
+    box: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, storing = MediaStore.adopt, threading.Event()
+
+    def adopt(self: MediaStore, *given: Any, **named: Any) -> str:
+        storing.set()
+        time.sleep(0.5)
+        return real(self, *given, **named)
+
+    monkeypatch.setattr(MediaStore, "adopt", adopt)
+    job = later(box)["id"]
+    assert storing.wait(10)
+    assert box.client.delete(f"/v1/requests/{job}").json()["status"] == "cancelled"
+    assert get(box, job)["response"] is None
+    data = box.settings.data_dir
+    wait_for(lambda: not list((data / "media").iterdir()))
+    wait_for(lambda: not (data / "jobs" / job).exists())
+    assert box.spool.held == 0
