@@ -96,6 +96,13 @@ COMMON: dict[str, dict[str, Any]] = {
         "description": "For networks that draw random numbers.",
         "x-ours": True,
     },
+    "allow_resample": {
+        "type": "boolean",
+        "default": False,
+        "description": "Where a remote provider has no such factor: take its next larger one, and "
+        "resample the result here.",
+        "x-ours": True,
+    },
 }
 
 # What says how the request is treated, not what becomes of the picture.

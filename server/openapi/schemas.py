@@ -7,6 +7,7 @@ from typing import Any
 from upscale.server.openapi.recorded import RECORDED
 from upscale.server.openapi.shapes import (
     ANYTHING,
+    MAYBE_NUMBER,
     MAYBE_TEXT,
     NUMBER,
     TEXT,
@@ -101,7 +102,10 @@ def _result(inline: dict[str, Any]) -> dict[str, Any]:
                     "cost": {"type": "number", "minimum": 0, "description": "Of the request."},
                     "cost_currency": _CURRENCY,
                     "receipt": {"type": "object", "description": "What really happened."},
-                }
+                },
+                # Nobody publishes what some remote routes cost.
+                "cost",
+                "cost_currency",
             ),
         }
     )
@@ -122,7 +126,7 @@ _EDITED = {
                 "items": thing(
                     {
                         "type": TEXT,
-                        "metric": {"type": "string", "enum": ["image", "megapixel"]},
+                        "metric": {"type": "string", "enum": ["image", "megapixel", "second"]},
                         "quantity": NUMBER,
                         "billable_quantity": NUMBER,
                         "unit_price": {"type": "number", "description": "In dollars."},
@@ -130,17 +134,41 @@ _EDITED = {
                     }
                 ),
             },
-            "plan": thing(
-                {
-                    "size": _SIZE,
-                    "precision": TEXT,
-                    "tiles": WHOLE,
-                    "expected_seconds": NUMBER,
-                    "expected_bytes": WHOLE,
-                },
-                description="What a run would do.",
+            "plan": {
+                "anyOf": [
+                    thing(
+                        {
+                            "size": _SIZE,
+                            "precision": TEXT,
+                            "tiles": WHOLE,
+                            "expected_seconds": NUMBER,
+                            "expected_bytes": WHOLE,
+                        }
+                    ),
+                    thing(
+                        {
+                            "size": {"anyOf": [_SIZE, {"type": "null"}]},
+                            "routes": {"type": "array", "items": ANYTHING},
+                            "skipped": {"type": "array", "items": ANYTHING},
+                            "sent": ANYTHING,
+                            "expected_seconds": MAYBE_NUMBER,
+                        }
+                    ),
+                ],
+                "description": "What a run would do: here, or at a remote provider.",
+            },
+            "approximate": {
+                "type": "boolean",
+                "description": "Of a remote route: whether the bill may differ.",
+            },
+            "price": thing(
+                {"source": TEXT, "read": MAYBE_TEXT},
+                description="Where the price of a remote route was read, and when.",
             ),
-        }
+        },
+        "total_cost_micros",
+        "approximate",
+        "price",
     ),
 }
 

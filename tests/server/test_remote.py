@@ -19,6 +19,7 @@ from tests.providers.stubs.base import Stub
 from tests.providers.tools import KEYS, FastClock
 from tests.server.live import Live, check_headers, png, wait_for
 from tests.server.remotely import house
+from tests.server.test_openapi import fits
 from upscale.providers import registry
 from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
@@ -72,6 +73,7 @@ def test_a_model_without_a_network_goes_to_a_provider(stubs, tmp_path):
         assert about["provider"] == "fal"
         assert about["executed_model"] == "fal/fal-ai/seedvr/upscale/image"
         assert about["receipt"]["attempts"][0]["provider"] == "fal"
+        assert fits("Result", body)
         assert reply.headers["X-Lumenfall-Provider"] == "fal"
         assert reply.headers["X-Lumenfall-Model"] == "fal/fal-ai/seedvr/upscale/image"
         check_headers(reply)
@@ -146,6 +148,7 @@ def test_the_quote_is_what_the_invoice_says(stubs, tmp_path, model, provider, mo
         told = live.edit({"model": model, **more}, files=files, params={"dryRun": "true"})
         assert told.status_code == 200, told.text
         assert stubs[provider].paid == 0
+        assert fits("DryRun", told.json())
         quoted = told.json()["total_cost_micros"]
         reply = live.edit({"model": model, **more}, files=files)
         assert reply.status_code == 200, reply.text
@@ -193,6 +196,7 @@ def test_when_every_route_fails_the_error_lists_them(stubs, tmp_path):
         assert reply.status_code == 502
         error = reply.json()["error"]
         assert error["code"] == "ALL_PROVIDERS_EXHAUSTED"
+        assert fits("Error", reply.json())
         assert [a["provider"] for a in error["attempts"]] == ["fal", "topaz"]
         kept = record(live, reply)
         assert (kept["status"], kept["cost"]) == ("upstream_failure", 0)
