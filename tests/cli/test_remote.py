@@ -4,6 +4,7 @@ and a server of given answers for what the real one seldom does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,7 +123,7 @@ def test_a_busy_server_is_waited_for(
     call: Run, folder: Path, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    real = client.asyncio.sleep
+    real = asyncio.sleep
 
     async def _sleep(seconds: float) -> None:
         if seconds >= 1:
@@ -129,7 +131,9 @@ def test_a_busy_server_is_waited_for(
             live.engine.failure = None
         await real(min(seconds, 0.01))
 
-    monkeypatch.setattr(client.asyncio, "sleep", _sleep)
+    # The client's alone: the server beside it sleeps, too.
+    its_own = SimpleNamespace(**{**vars(asyncio), "sleep": _sleep})
+    monkeypatch.setattr(client, "asyncio", its_own)
     live.engine.failure = QueueFull("The queue is full.", retry_after=7)
     done = call("image", "in", "-o", "out", "--server", live.url, "--in-flight", "1")
     assert done.returncode == 0, done.stderr
@@ -230,6 +234,7 @@ def test_a_server_that_is_not_there_is_one_line(call: Run, tmp_path: Path, folde
 SERVER = """
 import asyncio, sys
 from pathlib import Path
+from types import SimpleNamespace
 from tests.server import fake
 from tests.server.live import serving
 from upscale.settings import Settings
