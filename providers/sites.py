@@ -138,7 +138,11 @@ def unusable(provider: str, settings: Settings) -> str | None:
     if provider == "vertex":
         if not settings.vertex_project or not settings.vertex_region:
             return "UPSCALE_VERTEX_PROJECT and UPSCALE_VERTEX_REGION are not set"
-        if not key_of(provider, settings) and not _has_google():
+        if key_of(provider, settings):
+            return None
+        if settings.local_only:
+            return "VERTEX_ACCESS_TOKEN is not set; Google is asked for none (UPSCALE_LOCAL_ONLY)"
+        if not _has_google():
             return "Google's library is not installed (pip install 'upscale[vertex]')"
         return None
     return None if key_of(provider, settings) else "it has no key"
