@@ -1,7 +1,7 @@
 """Under which address a caller reaches this server, and from which, behind proxies that say so.
 
-`X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` count only from addresses that the operator trusts, and
-only the last value of each: the one that the trusted proxy wrote itself.
+`X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` count only from addresses that the operator
+trusts, and only the last value of each: the one that the trusted proxy wrote itself.
 """
 
 from __future__ import annotations
