@@ -16,8 +16,6 @@ from upscale.imaging.exchange import (
     Return,
     Returned,
     Sendable,
-    prepare,
-    receive,
     return_from_json,
     return_to_json,
 )
@@ -58,7 +56,7 @@ class PixelPool:
         return Probe.from_json(_unpacked(answer))
 
     async def prepare(self, source: Path, probe: Probe, folder: Path) -> Sendable:
-        """`imaging.exchange.prepare` in a helper. Raises UnreadableImage, OutputFault."""
+        """`imaging.exchanging.prepare` in a helper. Raises UnreadableImage, OutputFault."""
         seconds = _time_for(probe.pixels)
         try:
             answer = await self._pixels.run(
@@ -69,7 +67,7 @@ class PixelPool:
         return Sendable.from_json(_unpacked(answer))
 
     async def receive(self, order: Return, pixels: int) -> Returned:
-        """`imaging.exchange.receive` in a helper; `pixels` are those of the result.
+        """`imaging.exchanging.receive` in a helper; `pixels` are those of the result.
 
         Raises BadResult, OutputFault.
         """
@@ -115,6 +113,8 @@ def _probe_task(path: str) -> dict[str, Any]:
 
 
 def _prepare_task(source: str, probe: dict[str, Any], folder: str) -> dict[str, Any]:
+    from upscale.imaging.exchanging import prepare  # heavy, and of no use to who asks
+
     try:
         return {"value": asdict(prepare(Path(source), Probe.from_json(probe), Path(folder)))}
     except UpscaleError as error:
@@ -122,6 +122,8 @@ def _prepare_task(source: str, probe: dict[str, Any], folder: str) -> dict[str, 
 
 
 def _receive_task(order: dict[str, Any]) -> dict[str, Any]:
+    from upscale.imaging.exchanging import receive
+
     try:
         return {"value": asdict(receive(return_from_json(order)))}
     except BadResult as fault:

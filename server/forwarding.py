@@ -25,7 +25,7 @@ from upscale.providers.outcome import Failure, told
 from upscale.providers.passthrough import Forwarded, Passthrough
 from upscale.server import audit
 from upscale.server.access import caller, check_model
-from upscale.server.body import spool_body
+from upscale.server.body import read_form, spool_body
 from upscale.server.mirroring import mirrored
 from upscale.server.parameters import is_dry_run
 from upscale.server.recording import Recording
@@ -39,6 +39,7 @@ log = logs.get("server")
 router = APIRouter()
 
 _PIECE = 1 << 18
+_NAME = 200
 # JSON bodies up to this size are looked into for the name of the model.
 _LOOKED_INTO = 1 << 20
 # Replies up to this size are looked into for links to mirror.
@@ -55,16 +56,17 @@ async def pass_on(request: Request) -> Response:
         body = folder.path / "body"
         if is_dry_run(request.query_params):
             target = _target(ours, key)
-            await _read(request, ours, folder, body)
+            model = await _read(request, ours, folder, body)
+            if key is not None and key.models:
+                check_model(key, (model or "",))
             work = forward(request, ours, folder, target, body, None)
             return await while_connected(request, ours.running, work)
         async with ours.recorder.recording(request, key) as record:
             await record.arrive()
             target = _target(ours, key)
-            await _read(request, ours, folder, body)
-            model = await asyncio.to_thread(_model_in, request, body)
-            if model is not None:
-                check_model(key, (model,))
+            model = await _read(request, ours, folder, body)
+            if key is not None and key.models:
+                check_model(key, (model or "",))
             await record.change(model=model)
             work = forward(request, ours, folder, target, body, record)
             return await while_connected(request, ours.running, work)
@@ -292,9 +294,15 @@ async def _quoted(request: Request, target: Passthrough, body: Path, size: int) 
     return total
 
 
-async def _read(request: Request, ours: Services, folder: RequestFolder, body: Path) -> None:
-    settings = ours.settings
-    await spool_body(request, folder, body, settings.max_body_bytes, settings.upload_idle_seconds)
+async def _read(request: Request, ours: Services, folder: RequestFolder, body: Path) -> str | None:
+    """The whole body into the file `body`; the model that it names, None where none is found."""
+    limits = (ours.settings.max_body_bytes, ours.settings.upload_idle_seconds)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        names = (await read_form(request, folder, *limits, copy=body)).fields.get("model", [])
+        return str(names[0])[:_NAME] if names else None
+    await spool_body(request, folder, body, *limits)
+    return await asyncio.to_thread(_model_in, body) if kind == "application/json" else None
 
 
 def _target(ours: Services, key: Key | None) -> Passthrough:
@@ -314,13 +322,12 @@ def _target(ours: Services, key: Key | None) -> Passthrough:
     return target
 
 
-def _model_in(request: Request, body: Path) -> str | None:
-    """The model that a JSON body names; None where none can be found."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" or body.stat().st_size > _LOOKED_INTO:
+def _model_in(body: Path) -> str | None:
+    """The model that a JSON body names; None where it is no object, or very long."""
+    if body.stat().st_size > _LOOKED_INTO:
         return None
     try:
         model = json.loads(body.read_bytes())["model"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return model[:200] if isinstance(model, str) else None
+    return model[:_NAME] if isinstance(model, str) else None

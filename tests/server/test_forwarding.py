@@ -145,6 +145,7 @@ def test_keys_keep_their_limits(tmp_path, gateway):
         made = {
             "in": ring.create("in", remote=False),
             "few": ring.create("few", models=["bundled-x4"]),
+            "one": ring.create("one", models=["flux.2-max"]),
             "poor": ring.create("poor", spending_limit_micros=1),
             "rich": ring.create("rich", spending_limit_micros=5_000_000),
         }
@@ -156,12 +157,26 @@ def test_keys_keep_their_limits(tmp_path, gateway):
         assert codes == {
             "in": (404, "MODEL_DISABLED"),
             "few": (404, "MODEL_DISABLED"),
+            "one": (200, None),
             "poor": (402, "INSUFFICIENT_BALANCE"),
             "rich": (200, None),
         }
         headers = {"Authorization": f"Bearer {made['rich'][1]}"}
         wait_for(lambda: ring.find(made["rich"][1]).spent_micros > 0)  # type: ignore[union-attr]
-        assert gateway.paid == 1
+        assert gateway.paid == 2
+        for fields, code in (
+            ({"model": "flux.2-max"}, 200),
+            ({"model": "dall-e-2"}, 404),
+            ({}, 404),
+        ):
+            reply = live.client.post(
+                "/openai/v1/images/variations",
+                data=fields,
+                files={"image": ("a.png", png(), "image/png")},
+                headers={"Authorization": f"Bearer {made['one'][1]}"},
+            )
+            assert reply.status_code == code, reply.text
+        assert gateway.paid == 3
         assert live.client.get("/v1/balance", headers=headers).json()["available"]["amount"] < 5
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from upscale.imaging import exchange
-from upscale.imaging.exchange import BadResult, Return, prepare, receive
+from upscale.imaging import exchanging
+from upscale.imaging.exchange import BadResult, Return
+from upscale.imaging.exchanging import prepare, receive
 from upscale.imaging.probing import probe
 
 
@@ -92,7 +93,7 @@ def test_a_picture_too_large_for_a_png_has_a_jpeg_beside_it(tmp_path, monkeypatc
     path = tmp_path / "a.png"
     Image.effect_noise((64, 64), 90).convert("RGB").save(path)
     assert prepare(path, probe(path), tmp_path).jpeg is None
-    monkeypatch.setattr(exchange, "PNG_BYTES", 1000)
+    monkeypatch.setattr(exchanging, "PNG_BYTES", 1000)
     ready = prepare(path, probe(path), tmp_path)
     assert ready.jpeg is not None
     with Image.open(ready.jpeg) as jpeg:
