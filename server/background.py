@@ -31,6 +31,7 @@ from upscale.server.making import make, store
 from upscale.server.recording import Recorder, Recording, error_fields, status_of
 from upscale.server.records.database import Database
 from upscale.server.records.queue import JobQueue, is_remote
+from upscale.server.records.recovery import recover
 from upscale.server.records.rows import Row
 from upscale.server.running import Running
 from upscale.server.shown import position_of, request_body
@@ -87,7 +88,7 @@ class Background:
     def open(self) -> None:
         """Take over what earlier processes have left. Blocks. Raises RecordsFault, OutputFault."""
         self._queue = JobQueue(self._database, self._folders.open())
-        found = self._queue.recover()
+        found = recover(self._database, self._queue.place)
         for request_id in (*found.cancelled, *found.failed):
             if (row := self._recorder.log.get(request_id)) is not None:
                 audit.tell(row)
@@ -135,7 +136,7 @@ class Background:
     async def run_forever(self, ours: Services) -> None:
         """Run jobs as they come until cancelled."""
         self._claiming = asyncio.current_task()
-        strays = Strays(self._jobs, self._recorder, self._endings, self._folders)
+        strays = Strays(self._database, self._jobs, self._recorder, self._endings, self._folders)
         look_at = 0.0
         while not self._closing:
             self._news.clear()

@@ -11,7 +11,9 @@ from upscale.errors import JobCancelled, OutputFault
 from upscale.server.endings import Endings
 from upscale.server.job_folders import JobFolders
 from upscale.server.recording import Recorder, error_fields, status_of
+from upscale.server.records.database import Database
 from upscale.server.records.queue import JobQueue
+from upscale.server.records.recovery import lost
 from upscale.server.records.times import now_ms
 from upscale.server.threads import asked, whole
 
@@ -26,9 +28,14 @@ class Strays:
     """Looks for them, and ends what has to be ended. Belongs to the event loop."""
 
     def __init__(
-        self, queue: JobQueue, recorder: Recorder, endings: Endings, folders: JobFolders
+        self,
+        database: Database,
+        queue: JobQueue,
+        recorder: Recorder,
+        endings: Endings,
+        folders: JobFolders,
     ) -> None:
-        self._queue, self._recorder = queue, recorder
+        self._database, self._queue, self._recorder = database, queue, recorder
         self._endings, self._folders = endings, folders
         self._look_for_lost_at = 0.0
 
@@ -55,13 +62,13 @@ class Strays:
             await asyncio.to_thread(self._folders.forget, request_id)
 
     async def _end_lost(self) -> None:
-        lost = OutputFault(
+        away = OutputFault(
             f"The server that holds this job's picture has been away for {_LOST_DAYS} days."
         )
         before = now_ms() - _LOST_DAYS * _DAY_MS
-        for row in await whole(lambda: self._queue.lost(before)):
+        for row in await whole(lambda: lost(self._database, self._queue.place, before)):
             log.warning("job lost", extra=logs.fields(request=row.id))
             # Here is where its end is told.
             await self._endings.end(
-                row, status_of(lost), place=self._queue.place, **error_fields(lost)
+                row, status_of(away), place=self._queue.place, **error_fields(away)
             )

@@ -1,4 +1,4 @@
-"""Background jobs that wait for their turn, and what a dead process left behind.
+"""Background jobs that wait for their turn. Knows nothing of processes that have died (`recovery`).
 
 A job that a process has taken stays pending, at position 0, until the device begins with it.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -24,33 +23,18 @@ from sqlalchemy import (
 )
 
 from upscale.server.records.database import Database
-from upscale.server.records.rows import ENDED, OF_WORK, UNFINISHED, Row, storable
-from upscale.server.records.spending import release_in
+from upscale.server.records.rows import UNFINISHED, Row, storable
 from upscale.server.records.tables import keys, requests, turns
 from upscale.server.records.times import now_ms
 
-# A job that was running twice when its process died is not tried again.
-ATTEMPTS = 2
 LOCAL = "local"  # the provider of what runs on this machine
-_TAKING = 0x74616B65  # the number under which jobs are taken one at a time
+TAKING = 0x74616B65  # the number under which jobs are taken one at a time
 # Every so many jobs one is taken of whoever was served longest ago, so that a stream of jobs of a
 # higher priority starves nobody.
 _EVEN_EVERY = 4
 
 _table = requests.c
 _caller_key = keys.c.id == _table.key_id
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """Ids of what was set right: foreground requests that nobody answers any more, background jobs
-    that wait again, jobs given up, and requests whose reservation was still there.
-    """
-
-    cancelled: tuple[str, ...]
-    requeued: tuple[str, ...]
-    failed: tuple[str, ...]
-    released: tuple[str, ...]
 
 
 def is_remote(row: Row) -> bool:
@@ -140,7 +124,7 @@ class JobQueue:
             if connection.execute(waiting.limit(1)).first() is None:
                 return None
         with self._database.write() as connection:
-            self._database.serialise(connection, _TAKING)
+            self._database.serialise(connection, TAKING)
             turn = max(self._served(connection, remote).values(), default=0) + 1
             served, urgent = func.coalesce(turns.c.served, 0), _table.priority.desc()
             first = (served, urgent) if _is_even(turn) else (urgent, served)
@@ -184,7 +168,8 @@ class JobQueue:
         not at work.
         """
         with self._database.write(durable=True) as connection:
-            return self._requeue(connection, request_id, counted=False)
+            token = self._database.owner.token()
+            return requeue_in(connection, request_id, place=self.place, token=token, counted=False)
 
     def unfinished(self, *, background: bool = True) -> list[Row]:
         """Requests that wait or are at work, by priority and arrival."""
@@ -206,77 +191,6 @@ class JobQueue:
         )
         with self._database.read() as connection:
             return [Row.of(row) for row in connection.execute(asked)]
-
-    def lost(self, before: int) -> list[Row]:
-        """Jobs at other places, accepted before that time (milliseconds), which no living server
-        has in its care.
-        """
-        asked = (
-            select(requests)
-            .where(_table.status.in_(UNFINISHED), _table.background, _table.place != self.place)
-            .where(_table.created_at < before)
-        )
-        with self._database.read() as connection:
-            if connection.execute(asked.limit(1)).first() is None:
-                return []
-        owner = self._database.owner
-        with self._database.write() as connection:
-            rows = [Row.of(row) for row in connection.execute(asked)]
-            cared = {
-                token
-                for token in {row.owner for row in rows}
-                if token is not None and owner.alive(connection, token)
-            }
-        return [row for row in rows if row.owner not in cared]
-
-    def recover(self) -> Recovered:
-        """Once at start: set right what processes left that have died; others' work is left alone.
-
-        Foreground requests become cancelled, since their connections are gone. Background jobs
-        wait again, with their reservations, or fail after ATTEMPTS. What was taken and had not
-        begun is not to blame, and counts as no attempt; nor is what a provider works on. Those that
-        wait here are in this process's care.
-        """
-        owner = self._database.owner
-        asked = select(
-            _table.id,
-            _table.owner,
-            _table.background,
-            _table.status,
-            _table.attempts,
-            _table.position,
-            _table.place,
-            (func.coalesce(_table.provider, LOCAL) == LOCAL).label("local"),
-        )
-        cancelled, requeued, failed = [], [], []
-        with self._database.write(durable=True) as connection:
-            self._database.serialise(connection, _TAKING)
-            at_work = connection.execute(asked.where(_table.status.in_(UNFINISHED))).all()
-            owners = {row.owner for row in at_work if row.owner is not None}
-            dead = {token for token in owners if not owner.alive(connection, token)}
-            for row in at_work:
-                # Nobody's are those that a server elsewhere has set right.
-                if row.owner is not None and row.owner not in dead:
-                    continue
-                begun = row.status == "processing"
-                if not row.background:
-                    _end(connection, row.id, _INTERRUPTED)
-                    cancelled.append(row.id)
-                elif begun and row.local and row.attempts >= ATTEMPTS:
-                    _end(connection, row.id, _GIVEN_UP)
-                    failed.append(row.id)
-                elif begun or row.position is not None:
-                    self._requeue(connection, row.id, counted=True)
-                    requeued.append(row.id)
-                elif row.place == self.place:
-                    token = owner.token()
-                    connection.execute(
-                        update(requests).where(_table.id == row.id).values(owner=token)
-                    )
-            released = _release_ended(connection)
-        with self._database.faults():
-            owner.sweep()
-        return Recovered(tuple(cancelled), tuple(requeued), tuple(failed), released)
 
     @property
     def _waits(self) -> ColumnElement[bool]:
@@ -312,24 +226,29 @@ class JobQueue:
             one.on_conflict_do_update(index_elements=["caller"], set_={"served": turn})
         )
 
-    def _requeue(self, connection: Connection, request_id: str, *, counted: bool) -> bool:
-        """`counted`: that it was begun was an attempt, of a process that has died."""
-        begun, token = _table.status == "processing", self._database.owner.token()
-        waiting = connection.execute(
-            update(requests)
-            .where(_table.id == request_id, _table.status.in_(UNFINISHED), _table.background)
-            .where(or_(begun, _table.position.is_not(None)))
-            .where(_table.owner == token if not counted else true())
-            .values(
-                status="pending",
-                position=None,
-                owner=case((_table.place == self.place, token), else_=None),
-                started_at=None,
-                progress=None,
-                attempts=_table.attempts - case((begun, 0 if counted else 1), else_=0),
-            )
+
+def requeue_in(
+    connection: Connection, request_id: str, *, place: str, token: str, counted: bool
+) -> bool:
+    """Let a job wait again that the process `token` has taken, or any that has died where that it
+    was begun is `counted` as an attempt. It stays in the care of `token` where it is of `place`.
+    """
+    begun = _table.status == "processing"
+    waiting = connection.execute(
+        update(requests)
+        .where(_table.id == request_id, _table.status.in_(UNFINISHED), _table.background)
+        .where(or_(begun, _table.position.is_not(None)))
+        .where(true() if counted else _table.owner == token)
+        .values(
+            status="pending",
+            position=None,
+            owner=case((_table.place == place, token), else_=None),
+            started_at=None,
+            progress=None,
+            attempts=_table.attempts - case((begun, 0 if counted else 1), else_=0),
         )
-        return bool(waiting.rowcount)
+    )
+    return bool(waiting.rowcount)
 
 
 def _is_even(turn: int) -> bool:
@@ -340,43 +259,3 @@ def _is_even(turn: int) -> bool:
 def _is_over() -> ColumnElement[bool]:
     """Whether a key is revoked or has expired."""
     return or_(keys.c.revoked_at.is_not(None), keys.c.expires_at <= now_ms())
-
-
-_INTERRUPTED: dict[Any, Any] = {
-    "status": "cancelled",
-    "idempotency_key": None,
-    "error_status": 503,
-    "error_code": "REQUEST_INTERRUPTED",
-    "error_message": "The server stopped while this request was at work.",
-}
-_GIVEN_UP: dict[Any, Any] = {
-    "status": "upstream_failure",
-    "error_status": 500,
-    "error_code": "INTERNAL_ERROR",
-    "error_message": f"The server stopped {ATTEMPTS} times while it ran this job.",
-}
-
-
-def _end(connection: Connection, request_id: str, how: dict[Any, Any]) -> None:
-    """When it really ended is not known: it has no duration. What a paid call came to that it has
-    made is not known yet either: its reservation stays until somebody has asked.
-    """
-    connection.execute(
-        update(requests)
-        .where(_table.id == request_id, _table.status.in_(UNFINISHED))
-        .values({**how, **dict.fromkeys(OF_WORK), "finished_at": now_ms()})
-    )
-    if connection.scalar(select(_table.remote_job).where(_table.id == request_id)) is None:
-        release_in(connection, request_id)
-
-
-def _release_ended(connection: Connection) -> tuple[str, ...]:
-    kept = select(_table.id).where(
-        _table.status.in_(ENDED),
-        _table.reserve_state == "reserved",
-        _table.remote_job.is_(None),
-    )
-    ids = tuple(connection.scalars(kept))
-    for request_id in ids:
-        release_in(connection, request_id)
-    return ids

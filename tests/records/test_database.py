@@ -25,7 +25,7 @@ from upscale.server.records import database as module
 from upscale.server.records import migrations
 from upscale.server.records.database import HEAD, Database
 from upscale.server.records.keys import KeyRing
-from upscale.server.records.queue import JobQueue
+from upscale.server.records.recovery import recover
 from upscale.server.records.requests import RequestLog
 from upscale.server.records.rows import Arrival
 from upscale.server.records.tables import metadata
@@ -265,12 +265,12 @@ def test_a_connection_that_was_cut_is_replaced_and_work_stays_ours(
         with opened(url) as database, opened(url) as beside:
             log = RequestLog(database)
             mine = arrived(log)
-            assert JobQueue(beside).recover().cancelled == ()
+            assert recover(beside, "").cancelled == ()
             cut = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = "
             other.execute(cut.encode() + b"'upscale' AND pid <> pg_backend_pid()")
             arrived(log)  # which notices, and takes the lock again
             arrived(log)
-            assert JobQueue(beside).recover().cancelled == ()
+            assert recover(beside, "").cancelled == ()
             assert log.get(mine) is not None
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.records.conftest import opened
 from upscale.server.records.keys import KeyRing
-from upscale.server.records.queue import JobQueue
+from upscale.server.records.recovery import recover
 from upscale.server.records.requests import RequestLog
 
 # Says `id state` after each step that was committed. Four threads, one key.
@@ -78,7 +78,7 @@ def test_what_a_killed_process_acknowledged_is_there(url: str, seed: int, tmp_pa
         log = RequestLog(database)
         spent = sum(row.cost_micros for row in _every(log) if row.status == "completed")
         _check(log, told)
-        JobQueue(database).recover()
+        recover(database, "")
         now = KeyRing(database).get(key)
         assert now.spent_micros == spent
         waiting = [row for row in _every(log) if row.reserve_state == "reserved"]

@@ -12,6 +12,7 @@ from tests.records.making import arrived, read, waiting
 from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
 from upscale.server.records.queue import JobQueue
+from upscale.server.records.recovery import lost, recover
 from upscale.server.records.requests import RequestLog
 from upscale.server.records.tables import requests
 
@@ -203,7 +204,6 @@ def test_what_has_ended_is_not_taken_before_its_record_says_so(database: Databas
 
 def test_jobs_of_a_place_that_nobody_serves_any_more_are_lost(url: str) -> None:
     with opened(url) as living:
-        here = JobQueue(living, "here")
         cared = waiting(RequestLog(living), place="elsewhere")
         own = waiting(RequestLog(living), place="here")
         with opened(url) as dying:
@@ -216,15 +216,15 @@ def test_jobs_of_a_place_that_nobody_serves_any_more_are_lost(url: str) -> None:
         with living.write() as connection:
             old = update(requests).where(requests.c.id != young).values(created_at=1000)
             connection.execute(old)
-        assert {row.id for row in here.lost(2000)} == {left, taken}
-        assert here.recover().requeued == (taken,)
+        assert {row.id for row in lost(living, "here", 2000)} == {left, taken}
+        assert recover(living, "here").requeued == (taken,)
         assert read(RequestLog(living), taken).owner is None
         # A server that starts there cares for them again.
         with opened(url) as back:
-            JobQueue(back, "lost").recover()
-            assert here.lost(2000) == []
+            recover(back, "lost")
+            assert lost(living, "here", 2000) == []
             assert read(RequestLog(back), left).attempts == 0
-        assert {row.id for row in here.lost(2000)} == {left, taken}
+        assert {row.id for row in lost(living, "here", 2000)} == {left, taken}
         for job in (cared, own):
             assert read(RequestLog(living), job).status == "pending"
 
@@ -246,7 +246,7 @@ def test_what_the_dead_left_is_set_right_and_the_living_are_left_alone(url: str)
             assert take(JobQueue(dying)) == running
         with opened(url) as next_one:
             log, queue = RequestLog(next_one), JobQueue(next_one)
-            recovered = queue.recover()
+            recovered = recover(next_one, "")
             assert set(recovered.cancelled) == {pending, working}
             assert recovered.requeued == (running,)
             assert recovered.failed == recovered.released == ()
@@ -260,9 +260,9 @@ def test_what_the_dead_left_is_set_right_and_the_living_are_left_alone(url: str)
             assert read(log, theirs).status == "processing"
             assert [row.id for row in (queue.claim() for _ in range(3)) if row] == [running, queued]
             assert queue.begin(running)
-            assert queue.recover().cancelled == ()
+            assert recover(next_one, "").cancelled == ()
         with opened(url) as last:
-            recovered = JobQueue(last).recover()
+            recovered = recover(last, "")
             assert recovered.failed == (running,)
             assert recovered.requeued == (queued,)
             assert read(RequestLog(last), running).status == "upstream_failure"

@@ -13,7 +13,7 @@ from tests.records.making import arrived, read, waiting
 from upscale.errors import InsufficientBalance, NotFound
 from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
-from upscale.server.records.queue import JobQueue
+from upscale.server.records.recovery import recover
 from upscale.server.records.requests import RequestLog
 from upscale.server.records.spending import Spending, release_in, settle_in
 
@@ -89,7 +89,7 @@ def test_reservations_of_the_dead_come_back_and_those_of_waiting_jobs_stay(url: 
         for request in (arrived(log, key_id=key.id), waiting(log, key_id=key.id)):
             spending.reserve(request, key.id, 100)
     with opened(url) as next_one:
-        JobQueue(next_one).recover()
+        recover(next_one, "")
         assert KeyRing(next_one).get("one").reserved_micros == 100
 
 

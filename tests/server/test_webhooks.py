@@ -28,7 +28,7 @@ from upscale.server import app, webhooks
 from upscale.server.app import create_app
 from upscale.server.outgoing import Outgoing
 from upscale.server.records.database import Database
-from upscale.server.records.queue import ATTEMPTS
+from upscale.server.records.recovery import ATTEMPTS
 from upscale.server.records.requests import RequestLog
 from upscale.server.records.tables import requests
 from upscale.settings import Settings
