@@ -10,7 +10,7 @@ from typing import Any
 
 from upscale.engine.plan import Request as PlanRequest
 from upscale.server.records.rows import Row
-from upscale.server.remote import RemoteWish
+from upscale.server.remote_plan import RemoteWish
 
 
 @dataclass(frozen=True)

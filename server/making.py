@@ -19,7 +19,8 @@ from upscale.server.job import Accepted, Job
 from upscale.server.job_folders import on_disk
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.requests import RequestLog
-from upscale.server.remote import RemoteWish, about, executed_by, known_jobs
+from upscale.server.remote_plan import RemoteWish
+from upscale.server.remote_run import about, executed_by, known_jobs
 from upscale.server.replies import Executed, metadata, result
 from upscale.server.spool import Spool, storing
 from upscale.server.threads import whole

@@ -17,7 +17,8 @@ from upscale.server.finishing import Wanted, check_inline, check_room, finished
 from upscale.server.job import Accepted
 from upscale.server.recording import Recording
 from upscale.server.records.keys import Key
-from upscale.server.remote import RemotePlan, RemoteWish, about, executed_by
+from upscale.server.remote_plan import RemotePlan, RemoteWish
+from upscale.server.remote_run import about, executed_by
 from upscale.server.replies import estimate
 from upscale.server.services import Services, base_url
 from upscale.server.spool import RequestFolder
@@ -25,6 +26,9 @@ from upscale.server.threads import whole
 
 # Ours: of no provider's concern, whatever it has by these names.
 _OWN = frozenset({"background_color", "strip_metadata", "target_width", "target_height"})
+
+# Bytes a pixel that the files made to be sent may take: a PNG, and a JPEG beside a large one.
+_MOST_SENT = 6
 
 # What is left of a caller's patience when the provider is given up, to tell him so.
 _PART_OF_PATIENCE = 0.95
@@ -160,7 +164,9 @@ async def _decide(
         allow_resample=wanted.allow_resample,
         priced=key is not None and key.spending_limit_micros is not None,
     )
-    plan = await ours.remote.decide(wish, upload.path, upload.probe, folder.path)
+    with folder.ahead(_MOST_SENT * upload.probe.pixels):
+        plan = await ours.remote.decide(wish, upload.path, upload.probe, folder.path)
+    folder.take(plan.sendable.png_bytes + plan.sendable.jpeg_bytes)
     if plan.size is not None:
         check_inline(*plan.size, wanted, ours.settings)
     request.state.provider, request.state.model = plan.route.provider.id, plan.executed_model

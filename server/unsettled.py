@@ -13,7 +13,7 @@ from upscale.providers.registry import Providers
 from upscale.providers.task import RemoteJob
 from upscale.server.recording import Recorder
 from upscale.server.records.rows import Row
-from upscale.server.remote import known_jobs
+from upscale.server.remote_run import known_jobs
 from upscale.server.running import Running
 from upscale.server.threads import asked, whole
 

@@ -1,0 +1,235 @@
+"""A remote run: every result of a plan, with all attempts and what is known of them, however it
+ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from upscale import __version__
+from upscale.errors import RecordsFault, TooLarge, UnreadableImage
+from upscale.imaging.exchange import BadResult, Return, Returned
+from upscale.imaging.pool import PixelPool
+from upscale.providers.registry import Providers
+from upscale.providers.routes import Candidate
+from upscale.providers.task import RemoteJob, RemoteResult, misses, nth
+from upscale.server.remote_plan import RemotePlan, bytes_of, check_size, name_of, sent_of, size_of
+from upscale.server.replies import Executed, metadata
+from upscale.settings import Settings
+
+Keep = Callable[[dict[str, Any], bool], Awaitable[None]]
+"""Writes fields of the record; True: before a paid call is made, which must not be lost."""
+
+
+@dataclass(frozen=True)
+class RemoteImage:
+    """A result, written as the caller wants it; what the provider said of it."""
+
+    path: Path
+    returned: Returned
+    result: RemoteResult
+    candidate: Candidate
+
+
+@dataclass
+class RemoteRun:
+    """One run, and what is known of it while it goes on and however it ends.
+
+    `attempts` tells each paid call that was tried, `jobs` the last that is known of each result's.
+    """
+
+    providers: Providers
+    pool: PixelPool
+    settings: Settings
+    plan: RemotePlan
+    folder: Path
+    keep: Keep
+    candidates: tuple[Candidate, ...] = ()
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    jobs: dict[int, RemoteJob] = field(default_factory=dict)
+    _images: dict[int, tuple[Path, Returned]] = field(default_factory=dict)
+    _asked: tuple[Candidate, ...] = ()
+    _index: int = 0
+
+    async def results(self, known: Mapping[int, RemoteJob] | None = None) -> list[RemoteImage]:
+        """All `n` results, one after the other, so that none is paid for after a failure.
+
+        `known` are paid calls that an earlier process has made for the same request: they are gone
+        on with instead of being made again. Raises UpscaleError.
+        """
+        made: list[RemoteImage] = []
+        try:
+            for index in range(self.plan.wish.n):
+                self._index = index
+                candidates = tuple(replace(c, task=nth(c.task, index)) for c in self.candidates)
+                self._asked = candidates
+                # A process that died may have left some of it.
+                candidates[0].task.target.unlink(missing_ok=True)
+                job = (known or {}).get(index)
+                if job is None or job.billed == "no":
+                    served = await self.providers.serve(candidates, self.attempts, self._check)
+                else:
+                    self.jobs[index] = job
+                    served = await self.providers.go_on(candidates, job, self.attempts, self._check)
+                path, returned = self._images[index]
+                made.append(RemoteImage(path, returned, served.result, served.candidate))
+        finally:
+            self._settle_attempts()
+        return made
+
+    async def note(self, job: RemoteJob) -> None:
+        """What an adapter tells of its paid call."""
+        self.jobs[self._index] = job
+        jobs = [{"index": i, **each.to_json()} for i, each in sorted(self.jobs.items())]
+        # Where a paid call is about to be made, its provider gets the picture, whatever follows.
+        hosts = [*self._hosts(), *([job.provider] if job.state == "sending" else ())]
+        told = {"remote_job": {"jobs": jobs}, "sent_to": ", ".join(dict.fromkeys(hosts)) or None}
+        try:
+            await self.keep(told, job.state == "sending")
+        except RecordsFault:  # logged
+            if job.state == "sending":
+                raise  # what is not on record is not paid for
+
+    @property
+    def cost_micros(self) -> int:
+        """What was billed, as far as it is known: as the provider says, else as it was quoted."""
+        return sum(self._cost(attempt) for attempt in self.attempts)
+
+    def is_priced(self, images: list[RemoteImage]) -> bool:
+        """Whether what it cost is known of every result."""
+        return all(
+            image.result.cost_micros is not None
+            or name_of(image.candidate.route) in self.plan.prices
+            for image in images
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the record of the request says of it."""
+        sent = [a for a in self.attempts if a.get("sent_to")]
+        return {
+            "cost_micros": self.cost_micros,
+            "sent_to": ", ".join(dict.fromkeys(self._hosts())) or None,
+            "sent_bytes": self.plan.asked_bytes + sum(self._bytes_of(attempt) for attempt in sent),
+            "remote_attempts": self.attempts,
+            "remote_job": None,  # nothing is left of it to be gone on with
+        }
+
+    def receipt(self, images: list[RemoteImage]) -> dict[str, Any]:
+        """What really happened, for the reply."""
+        first = images[0]
+        quoted = self.plan.prices.get(name_of(first.candidate.route))
+        return {
+            "provider": first.candidate.route.provider.id,
+            "endpoint": first.candidate.route.endpoint,
+            "sent": sent_of(first.candidate.task, self.plan.sendable),
+            "size": {"width": first.returned.width, "height": first.returned.height},
+            "output": {
+                "format": self.plan.wish.output_format,
+                "bytes": first.returned.bytes,
+                "resampled": first.candidate.resample,
+            },
+            "attempts": self.attempts,
+            "skipped": [each.to_json() for each in self.plan.skipped],
+            "quoted_micros": None if quoted is None else quoted.micros,
+            "billed_micros": self.cost_micros,
+            "billed_by": "provider"
+            if all(image.result.cost_micros is not None for image in images)
+            else "quote",
+            "seconds": {"remote": round(sum(a.get("seconds", 0.0) for a in self.attempts), 3)},
+            "notes": [*self.plan.sendable.notes, *first.returned.notes],
+            "versions": {"upscale": __version__},
+        }
+
+    async def _check(self, result: RemoteResult, candidate: Candidate) -> str | None:
+        """Measure a result and write it anew; what is wrong with it otherwise."""
+        wish, probe = self.plan.wish, self.plan.probe
+        target = self.folder / f"result-{self._index}"
+        target.unlink(missing_ok=True)
+        try:
+            seen = await self.pool.probe(result.path)
+            wrong = misses((seen.width, seen.height), candidate.task.expected)
+            if wrong is not None:
+                return wrong
+            size = size_of(wish, probe) if candidate.resample else None
+            check_size(wish.output_format, size or (seen.width, seen.height), self.settings)
+            order = Return(
+                source=str(self.plan.source),
+                probe=probe,
+                result=str(result.path),
+                target=str(target),
+                format=wish.output_format,
+                width=None if size is None else size[0],
+                height=None if size is None else size[1],
+                quality=wish.quality,
+                background=wish.background,
+                strip=wish.strip_metadata or self.settings.strip_metadata,
+                tile=self.settings.tiff_tile,
+                facts=self._provenance(result) if self.settings.provenance else None,
+            )
+            returned = await self.pool.receive(order, seen.pixels)
+        except (UnreadableImage, BadResult) as fault:
+            return str(fault).rstrip(".")
+        except TooLarge as fault:
+            return fault.message.rstrip(".")
+        result.path.unlink(missing_ok=True)
+        self._images[self._index] = (target, returned)
+        return None
+
+    def _provenance(self, result: RemoteResult) -> dict[str, str]:
+        return {"Software": f"upscale {__version__}", "Model": result.executed_model}
+
+    def _hosts(self) -> list[str]:
+        """Who got the picture so far."""
+        told = [*self.plan.asked]
+        told += [host for attempt in self.attempts for host in attempt.get("sent_to", ())]
+        return told + [host for each in self._asked for host in each.task.trail.sent_to]
+
+    def _settle_attempts(self) -> None:
+        """What a call came to that was cut short is known from the notes of its adapter only."""
+        last = self.attempts[-1] if self.attempts else {}
+        if last.get("billed") != "maybe":
+            return
+        job = self.jobs.get(self._index)
+        if job is None:
+            last["billed"] = "no"  # nothing was paid for yet
+            return
+        last |= {"billed": job.billed, "job": job.id or None}
+        if job.cost_micros is not None:
+            last["cost_micros"] = job.cost_micros
+
+    def _cost(self, attempt: Mapping[str, Any]) -> int:
+        if attempt.get("billed") != "yes":
+            return 0
+        known = attempt.get("cost_micros")
+        if isinstance(known, int):
+            return known
+        quoted = self.plan.prices.get((attempt["provider"], attempt["endpoint"]))
+        return 0 if quoted is None else round(quoted.micros / self.plan.wish.n)
+
+    def _bytes_of(self, attempt: Mapping[str, Any]) -> int:
+        name = (attempt["provider"], attempt["endpoint"])
+        found = (each.task for each in self.candidates if name_of(each.route) == name)
+        return sum(bytes_of(task, self.plan.sendable) for task in found)
+
+
+def about(plan: RemotePlan, run: RemoteRun, images: list[RemoteImage]) -> dict[str, Any]:
+    """The metadata of a reply."""
+    cost = run.cost_micros if run.is_priced(images) else None
+    return metadata(plan.wish.model, executed_by(images), cost, run.receipt(images))
+
+
+def executed_by(images: list[RemoteImage]) -> Executed:
+    """The route that served."""
+    provider = images[0].candidate.route.provider
+    return Executed(images[0].result.executed_model, provider.id, provider.name)
+
+
+def known_jobs(remote_job: Mapping[str, Any] | None) -> dict[int, RemoteJob]:
+    """The paid calls that a record tells of, by the number of their result."""
+    jobs = (remote_job or {}).get("jobs", ())
+    plain = ({k: v for k, v in job.items() if k != "index"} for job in jobs)
+    return {job["index"]: RemoteJob.from_json(data) for job, data in zip(jobs, plain, strict=True)}
