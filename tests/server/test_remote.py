@@ -285,7 +285,7 @@ def test_no_key_is_anywhere(stubs, tmp_path, capsys, caplog):
 
 
 def test_models_say_by_whom_they_can_be_served(stubs, tmp_path):
-    with house(stubs, tmp_path, "fal") as live:
+    with house(stubs, tmp_path, "fal", vertex_project="") as live:
         models = {m["id"]: m for m in live.client.get("/openai/v1/models").json()["data"]}
         seedvr = models["seedvr-image-upscale"]
         assert seedvr["available"] is True
