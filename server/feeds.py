@@ -83,14 +83,7 @@ class Feed:
 
     def report(self, fraction: float | None, state: str) -> None:
         """Where a job at a remote provider stands: a share where it tells one, its own word."""
-        self.progress = {
-            "stage": state,
-            "fraction": fraction,
-            "tiles_done": None,
-            "tiles_total": None,
-            "megapixels_per_second": None,
-            "seconds_left": None,
-        }
+        self.progress = {"stage": state, "fraction": fraction, "seconds_left": None}
         self.tell("progress", self.progress)
 
     async def after(self, number: int) -> AsyncIterator[Event | None]:

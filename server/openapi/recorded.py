@@ -8,7 +8,6 @@ from upscale.server.openapi.shapes import (
     MAYBE_NUMBER,
     MAYBE_TEXT,
     MAYBE_WHOLE,
-    NUMBER,
     TEXT,
     TEXTS,
     TRUTH,
@@ -55,8 +54,14 @@ _PROGRESS = thing(
         "tiles_done": {"type": "integer", "minimum": 0},
         "tiles_total": {"type": "integer", "minimum": 0},
         "megapixels_per_second": {**MAYBE_NUMBER, "description": "Of the result."},
-        "seconds_left": NUMBER,
-    }
+        "fraction": {**MAYBE_NUMBER, "description": "At a remote provider that tells one: 0 to 1."},
+        "seconds_left": MAYBE_NUMBER,
+    },
+    # A remote provider has no tiles of ours.
+    "tiles_done",
+    "tiles_total",
+    "megapixels_per_second",
+    "fraction",
 )
 
 _ONE = {

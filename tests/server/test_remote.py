@@ -318,6 +318,10 @@ def test_a_cancelled_job_is_stopped_at_the_provider_and_its_bill_is_booked(stubs
         reply = live.edit({"model": "seedvr-image-upscale", "background": "true"})
         at = reply.headers["Location"]
         assert stubs["fal"].polled.wait(20)
+        wait_for(lambda: live.client.get(at).json()["progress"] is not None)
+        running = live.client.get(at).json()
+        assert fits("Request", running)
+        assert running["progress"]["stage"] == "running"
         live.client.delete(at)
         wait_for(lambda: all(job.cancelled for job in stubs["fal"].jobs.values()))
         wait_for(lambda: live.client.get(at).json()["status"] == "cancelled")
