@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Timings are never asserted, by hypothesis neither.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # A shell that runs the tests in the background has Ctrl-C ignored, by them and all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
