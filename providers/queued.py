@@ -211,6 +211,11 @@ class QueueAdapter(Adapter):
             if found is None:
                 return job
             job = found
+        with contextlib.suppress(Failure):
+            seen = await self.poll(job)
+            if seen is not None and seen.done:  # there is nothing left to stop
+                billed, cost = await self.bill(job, seen)
+                return job.now("done", billed=billed, cost_micros=cost)
         billed, cost = await self._ended(job)
         return job.now("cancelled", billed=billed, cost_micros=cost)
 

@@ -18,9 +18,11 @@ from upscale.providers.gateway import Gateway
 from upscale.providers.health import Health
 from upscale.providers.outcome import Failure, Kind, told
 from upscale.providers.prices import Fetched, PriceBook, RemoteQuote
+from upscale.providers.queued import QueueAdapter
 from upscale.providers.recraft import Recraft
 from upscale.providers.replicate import Replicate
 from upscale.providers.routes import Candidate, Survey, survey
+from upscale.providers.site import host_of, plain_url
 from upscale.providers.sites import Provided, key_of, site_of, unusable
 from upscale.providers.task import RemoteJob, RemoteTask
 from upscale.providers.topaz import Topaz
@@ -121,6 +123,20 @@ class Providers:
             )
             raise told(gone, job.provider, attempts)
         return await go_on(own, job, adapter, self.health, attempts, check)
+
+    def host_of(self, provider: str) -> str:
+        """Where calls to a provider go first."""
+        adapter = self.adapters.get(provider)
+        found = None if adapter is None else plain_url(next(iter(adapter.site.api.values())))
+        return provider if found is None else host_of(found)
+
+    def keeps_jobs(self, provider: str) -> bool:
+        """Whether a provider can be asked what became of a call."""
+        return isinstance(self.adapters.get(provider), QueueAdapter)
+
+    def can_ask(self, job: RemoteJob) -> bool:
+        """Whether its provider may still tell what became of a call."""
+        return bool(job.id or job.mark) and self.keeps_jobs(job.provider)
 
     async def abandon(self, job: RemoteJob) -> RemoteJob:
         """Stop a paid call whose caller is gone since a process died, and say what it came to.

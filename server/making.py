@@ -20,7 +20,7 @@ from upscale.server.job_folders import on_disk
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.requests import RequestLog
 from upscale.server.remote_plan import RemoteWish
-from upscale.server.remote_run import about, executed_by, known_jobs
+from upscale.server.remote_run import Earlier, about, executed_by, told_of
 from upscale.server.replies import Executed, metadata, result
 from upscale.server.spool import Spool, storing
 from upscale.server.threads import whole
@@ -101,7 +101,14 @@ async def _remotely(
 ) -> Made:
     """By a provider; what an earlier process has paid for is gone on with."""
     row, folder = job.row, source.parent
-    plan = await ours.remote.decide(wish, source, await ours.pool.probe(source), folder)
+    earlier = Earlier.of(row)
+    if earlier.jobs:  # paid for: it was priced then
+        wish = replace(wish, priced=False)
+    asked: list[tuple[str, int]] = []
+    try:
+        plan = await ours.remote.decide(wish, source, await ours.pool.probe(source), folder, asked)
+    finally:
+        job.facts = told_of(asked)
     feed = ours.recorder.feeds.open(row.id)
 
     async def keep(fields: dict[str, Any], must: bool) -> None:
@@ -124,9 +131,10 @@ async def _remotely(
             keep=keep,
             progress=feed.report,
             leaves=lambda: job.left,
+            earlier=earlier,
         )
         try:
-            images = await run.results(known_jobs(row.remote_job))
+            images = await run.results()
         finally:
             job.facts = run.facts
     executed, returned = executed_by(images), images[0].returned

@@ -211,7 +211,9 @@ class Recording:
             raise JobCancelled("The request was cancelled.")
 
     async def fail(self, error: UpscaleError) -> None:
-        """End it with an error. Its idempotency key is free again: a repeat tries once more."""
+        """End it with an error. Its idempotency key is free again, so that a repeat tries once more,
+        but where it may have been paid for.
+        """
         if self._over:
             return
         self._over = True
@@ -224,7 +226,11 @@ class Recording:
             arrival = self._arrival(None, None)
             await whole(lambda: self._recorder.log.arrive(arrival))
         told = {**self._facts, **error_fields(error)}
-        await self._finish(status_of(error), idempotency_key=None, **told)
+        # Where a paid call is in doubt a repeat is told so, and pays for no other.
+        doubt = any(a.get("billed") == "maybe" for a in told.get("remote_attempts", ()))
+        if not doubt or isinstance(error, JobCancelled):
+            told["idempotency_key"] = None
+        await self._finish(status_of(error), **told)
 
     def hand_over(self) -> None:
         """From now on it is a background job's."""

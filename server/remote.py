@@ -27,15 +27,17 @@ from upscale.server.remote_plan import (
     Price,
     RemotePlan,
     RemoteWish,
+    bytes_of,
     cap_of,
     check_size,
     name_of,
     size_of,
 )
-from upscale.server.remote_run import Keep, RemoteRun
+from upscale.server.remote_run import Earlier, Keep, RemoteRun
 from upscale.settings import Settings
 
 _RETRY_AFTER = 10
+NOTHING = Earlier()
 
 
 class Remote:
@@ -81,10 +83,15 @@ class Remote:
         raise ModelDisabled(not_here + (f" Remote: {'; '.join(whys)}." if whys else ""))
 
     async def decide(
-        self, wish: RemoteWish, source: Path, probe: Probe, folder: Path
+        self,
+        wish: RemoteWish,
+        source: Path,
+        probe: Probe,
+        folder: Path,
+        sent: list[tuple[str, int]],
     ) -> RemotePlan:
         """Make the picture ready, find the routes and what they cost. Nothing is sent, but what a
-        provider's own estimate needs.
+        provider's own estimate needs: `sent` is told of it (hosts, bytes), whatever comes.
 
         Raises TooLarge, InvalidRequest, ModelDisabled, and what preparing raises.
         """
@@ -111,7 +118,12 @@ class Remote:
         skipped = tuple(s for s in found[-1].skipped if name_of(s.route) not in chosen)
         if not candidates:
             raise none_left(model, skipped)
-        priced = await self._priced(wish, candidates)
+        try:
+            priced = await self._priced(wish, candidates)
+        finally:
+            for each in candidates:
+                told = bytes_of(each.task, sendable)
+                sent += [(host, told) for host in each.task.trail.sent_to]
         if wish.priced:
             kept = tuple(c for c in candidates if name_of(c.route) in priced)
             if not kept:
@@ -152,12 +164,15 @@ class Remote:
         keep: Keep,
         progress: Callable[[float | None, str], None],
         leaves: Callable[[], bool] = lambda: False,
+        earlier: Earlier = NOTHING,
     ) -> RemoteRun:
         """A run of `plan`, to be begun; it has `seconds`, and its files lie in `folder`. `leaves`:
-        see `RemoteTask`.
+        see `RemoteTask`; `earlier`: what an earlier process has done for it.
         """
         deadline = self.providers.clock.now() + seconds
-        ours = RemoteRun(self.providers, self._pool, self.settings, plan, folder, keep)
+        ours = RemoteRun(
+            self.providers, self._pool, self.settings, plan, folder, keep, earlier=earlier
+        )
         tasks = tuple(
             replace(
                 each,

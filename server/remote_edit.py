@@ -18,7 +18,7 @@ from upscale.server.job import Accepted
 from upscale.server.recording import Recording
 from upscale.server.records.keys import Key
 from upscale.server.remote_plan import RemotePlan, RemoteWish
-from upscale.server.remote_run import about, executed_by
+from upscale.server.remote_run import about, executed_by, told_of
 from upscale.server.replies import estimate
 from upscale.server.services import Services, base_url
 from upscale.server.spool import RequestFolder
@@ -43,9 +43,12 @@ async def dry_run(
     key: Key | None,
 ) -> Response:
     """What a run would cost, where that is known, and by which routes it would go."""
-    plan = await _decide(request, ours, edit, upload, folder, key)
-    if plan.asked:
-        audit.sent(request.state.request_id, key, ", ".join(plan.asked), plan.asked_bytes)
+    sent: list[tuple[str, int]] = []
+    try:
+        plan = await _decide(request, ours, edit, upload, folder, key, sent)
+    finally:
+        for host, size in sent:
+            audit.sent(request.state.request_id, key, host, size)
     folder.check(plan.most_bytes)
     price = plan.price
     body = estimate(
@@ -70,9 +73,11 @@ async def run_edit(
     wanted: Wanted,
 ) -> Response:
     """Have it done."""
-    plan = await _decide(request, ours, edit, upload, folder, record.key)
-    if plan.asked:
-        record.tell(sent_to=", ".join(plan.asked), sent_bytes=plan.asked_bytes)
+    sent: list[tuple[str, int]] = []
+    try:
+        plan = await _decide(request, ours, edit, upload, folder, record.key, sent)
+    finally:
+        record.tell(**told_of(sent))
     if not wanted.later:
         check_patience(plan.expected_seconds, 0.0, wanted.patience)
     await check_room(ours, wanted)
@@ -148,6 +153,7 @@ async def _decide(
     upload: Upload,
     folder: RequestFolder,
     key: Key | None,
+    sent: list[tuple[str, int]],
 ) -> RemotePlan:
     wanted = edit.parameters
     named = edit.named
@@ -165,7 +171,7 @@ async def _decide(
         priced=key is not None and key.spending_limit_micros is not None,
     )
     with folder.ahead(_MOST_SENT * upload.probe.pixels):
-        plan = await ours.remote.decide(wish, upload.path, upload.probe, folder.path)
+        plan = await ours.remote.decide(wish, upload.path, upload.probe, folder.path, sent)
     folder.take(plan.sendable.png_bytes + plan.sendable.jpeg_bytes)
     if plan.size is not None:
         check_inline(*plan.size, wanted, ours.settings)

@@ -4,7 +4,7 @@ ends.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from upscale.imaging.pool import PixelPool
 from upscale.providers.registry import Providers
 from upscale.providers.routes import Candidate
 from upscale.providers.task import RemoteJob, RemoteResult, misses, nth
+from upscale.server.records.rows import Row
 from upscale.server.remote_plan import RemotePlan, bytes_of, check_size, name_of, sent_of, size_of
 from upscale.server.replies import Executed, metadata
 from upscale.settings import Settings
@@ -34,11 +35,42 @@ class RemoteImage:
     candidate: Candidate
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What a record tells of paid calls: the jobs and what each was quoted at, by the number of
+    their result; what other calls have cost; who got how much of the picture.
+    """
+
+    jobs: Mapping[int, RemoteJob] = field(default_factory=dict)
+    quoted: Mapping[int, int] = field(default_factory=dict)
+    spent_micros: int = 0
+    hosts: tuple[str, ...] = ()
+    sent_bytes: int = 0
+
+    @classmethod
+    def of(cls, row: Row) -> Earlier:
+        """As the row of a request has it."""
+        told = row.remote_job or {}
+        jobs = told.get("jobs", ())
+        ours = ("index", "quoted")
+        return cls(
+            {
+                job["index"]: RemoteJob.from_json({k: v for k, v in job.items() if k not in ours})
+                for job in jobs
+            },
+            {job["index"]: job["quoted"] for job in jobs},
+            told.get("spent_micros", 0),
+            tuple(filter(None, (row.sent_to or "").split(", "))),
+            row.sent_bytes,
+        )
+
+
 @dataclass
 class RemoteRun:
     """One run, and what is known of it while it goes on and however it ends.
 
-    `attempts` tells each paid call that was tried, `jobs` the last that is known of each result's.
+    `attempts` tells each paid call that was tried, `jobs` the last that is known of each result's,
+    `quoted` what each of these was to cost. `earlier` is what an earlier process has recorded.
     """
 
     providers: Providers
@@ -50,16 +82,19 @@ class RemoteRun:
     candidates: tuple[Candidate, ...] = ()
     attempts: list[dict[str, Any]] = field(default_factory=list)
     jobs: dict[int, RemoteJob] = field(default_factory=dict)
+    quoted: dict[int, int] = field(default_factory=dict)
+    earlier: Earlier = field(default_factory=Earlier)
     _images: dict[int, tuple[Path, Returned]] = field(default_factory=dict)
     _asked: tuple[Candidate, ...] = ()
     _index: int = 0
 
-    async def results(self, known: Mapping[int, RemoteJob] | None = None) -> list[RemoteImage]:
+    async def results(self) -> list[RemoteImage]:
         """All `n` results, one after the other, so that none is paid for after a failure.
 
-        `known` are paid calls that an earlier process has made for the same request: they are gone
-        on with instead of being made again. Raises UpscaleError.
+        Paid calls that an earlier process has made for the same request are gone on with instead of
+        being made again. Raises UpscaleError.
         """
+        self.quoted |= self.earlier.quoted
         made: list[RemoteImage] = []
         try:
             for index in range(self.plan.wish.n):
@@ -68,7 +103,7 @@ class RemoteRun:
                 self._asked = candidates
                 # A process that died may have left some of it.
                 candidates[0].task.target.unlink(missing_ok=True)
-                job = (known or {}).get(index)
+                job = self.earlier.jobs.get(index)
                 if job is None or job.billed == "no":
                     served = await self.providers.serve(candidates, self.attempts, self._check)
                 else:
@@ -83,14 +118,19 @@ class RemoteRun:
     async def note(self, job: RemoteJob) -> None:
         """What an adapter tells of its paid call."""
         self.jobs[self._index] = job
-        jobs = [{"index": i, **each.to_json()} for i, each in sorted(self.jobs.items())]
-        # Where a paid call is about to be made, its provider gets the picture, whatever follows.
-        hosts = [*self._hosts(), *([job.provider] if job.state == "sending" else ())]
-        told = {"remote_job": {"jobs": jobs}, "sent_to": ", ".join(dict.fromkeys(hosts)) or None}
+        for each in self._asked:
+            if each.route.provider.id == job.provider:
+                self.quoted[self._index] = self._quote(name_of(each.route))
+        sending = job.state == "sending"
+        hosts, size = self._hosts(), self._sent_bytes()
+        if sending:  # its provider gets the picture, whatever follows
+            hosts.append(self.providers.host_of(job.provider))
+            size += max((bytes_of(c.task, self.plan.sendable) for c in self._asked), default=0)
+        told = {"remote_job": self._jobs(), "sent_to": _listed(hosts), "sent_bytes": size}
         try:
-            await self.keep(told, job.state == "sending")
+            await self.keep(told, sending)
         except RecordsFault:  # logged
-            if job.state == "sending":
+            if sending:
                 raise  # what is not on record is not paid for
 
     @property
@@ -109,13 +149,16 @@ class RemoteRun:
     @property
     def facts(self) -> dict[str, Any]:
         """What the record of the request says of it."""
-        sent = [a for a in self.attempts if a.get("sent_to")]
+        open_calls = any(
+            job.billed == "maybe" and self.providers.can_ask(job) for job in self.jobs.values()
+        )
         return {
             "cost_micros": self.cost_micros,
-            "sent_to": ", ".join(dict.fromkeys(self._hosts())) or None,
-            "sent_bytes": self.plan.asked_bytes + sum(self._bytes_of(attempt) for attempt in sent),
+            "sent_to": _listed(self._hosts()),
+            "sent_bytes": self._sent_bytes(),
             "remote_attempts": self.attempts,
-            "remote_job": None,  # nothing is left of it to be gone on with
+            # What may still be told of a call is asked for later: see `unsettled`.
+            "remote_job": self._jobs() if open_calls else None,
         }
 
     def receipt(self, images: list[RemoteImage]) -> dict[str, Any]:
@@ -184,31 +227,57 @@ class RemoteRun:
 
     def _hosts(self) -> list[str]:
         """Who got the picture so far."""
-        told = [*self.plan.asked]
+        told = [*self.earlier.hosts, *self.plan.asked]
         told += [host for attempt in self.attempts for host in attempt.get("sent_to", ())]
         return told + [host for each in self._asked for host in each.task.trail.sent_to]
 
+    def _sent_bytes(self) -> int:
+        sent = [attempt for attempt in self.attempts if attempt.get("sent_to")]
+        size = self.earlier.sent_bytes + self.plan.asked_bytes
+        return size + sum(self._bytes_of(attempt) for attempt in sent)
+
+    def _jobs(self) -> dict[str, Any]:
+        """As a record has them, with what was booked besides by calls that are settled."""
+        jobs = [
+            {"index": index, "quoted": self.quoted.get(index, 0), **job.to_json()}
+            for index, job in sorted(self.jobs.items())
+        ]
+        named = {(job.provider, job.id) for job in self.jobs.values()}
+        others = (a for a in self.attempts if (a["provider"], a.get("job") or "") not in named)
+        return {"jobs": jobs, "spent_micros": sum(self._cost(attempt) for attempt in others)}
+
     def _settle_attempts(self) -> None:
         """What a call came to that was cut short is known from the notes of its adapter only."""
-        last = self.attempts[-1] if self.attempts else {}
-        if last.get("billed") != "maybe":
+        last: dict[str, Any] = self.attempts[-1] if self.attempts else {"billed": "no"}
+        if last.get("billed", "maybe") != "maybe":
             return
         job = self.jobs.get(self._index)
         if job is None:
             last["billed"] = "no"  # nothing was paid for yet
             return
-        last |= {"billed": job.billed, "job": job.id or None}
+        known: dict[str, Any] = {"billed": job.billed, "job": job.id or None}
+        last |= known
         if job.cost_micros is not None:
             last["cost_micros"] = job.cost_micros
 
     def _cost(self, attempt: Mapping[str, Any]) -> int:
-        if attempt.get("billed") != "yes":
+        """What is booked for an attempt. Where a provider that cannot be asked may have billed it,
+        that is the quote; one that can be asked is, later.
+        """
+        billed = attempt.get("billed")
+        if billed == "no" or (billed != "yes" and self.providers.keeps_jobs(attempt["provider"])):
             return 0
         known = attempt.get("cost_micros")
         if isinstance(known, int):
             return known
-        quoted = self.plan.prices.get((attempt["provider"], attempt["endpoint"]))
-        return 0 if quoted is None else round(quoted.micros / self.plan.wish.n)
+        return self._quote((attempt["provider"], attempt["endpoint"]))
+
+    def _quote(self, name: tuple[str, str]) -> int:
+        """Of one result by a route; 0 where it is not known."""
+        price = self.plan.prices.get(name)
+        if price is None:
+            return self.earlier.quoted.get(self._index, 0)
+        return round(price.micros / self.plan.wish.n)
 
     def _bytes_of(self, attempt: Mapping[str, Any]) -> int:
         name = (attempt["provider"], attempt["endpoint"])
@@ -228,8 +297,12 @@ def executed_by(images: list[RemoteImage]) -> Executed:
     return Executed(images[0].result.executed_model, provider.id, provider.name)
 
 
-def known_jobs(remote_job: Mapping[str, Any] | None) -> dict[int, RemoteJob]:
-    """The paid calls that a record tells of, by the number of their result."""
-    jobs = (remote_job or {}).get("jobs", ())
-    plain = ({k: v for k, v in job.items() if k != "index"} for job in jobs)
-    return {job["index"]: RemoteJob.from_json(data) for job, data in zip(jobs, plain, strict=True)}
+def told_of(sent: Iterable[tuple[str, int]]) -> dict[str, Any]:
+    """Hosts that got the picture for a quote, and its bytes, as a record has them."""
+    told = list(sent)
+    hosts = _listed(host for host, _ in told)
+    return {"sent_to": hosts, "sent_bytes": sum(size for _, size in told)} if told else {}
+
+
+def _listed(hosts: Iterable[str]) -> str | None:
+    return ", ".join(dict.fromkeys(hosts)) or None

@@ -6,14 +6,16 @@ what they cost is booked.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from upscale import logs
+from upscale.errors import RecordsFault
 from upscale.providers.registry import Providers
 from upscale.providers.task import RemoteJob
 from upscale.server.recording import Recorder
 from upscale.server.records.rows import Row
-from upscale.server.remote_run import known_jobs
+from upscale.server.remote_run import Earlier
 from upscale.server.running import Running
 from upscale.server.threads import asked, whole
 
@@ -42,29 +44,64 @@ class Unsettled:
         for row in rows:
             if self._running.holds(row.id):
                 continue  # it tells itself what its call comes to
-            jobs = [
-                job if job.billed in ("yes", "no") else await self._providers.abandon(job)
-                for job in known_jobs(row.remote_job).values()
-            ]
-            looks = self._looks.get(row.id, 0) + 1
-            if any(job.billed == "maybe" and self._askable(job) for job in jobs) and looks < _LOOKS:
-                self._looks[row.id] = looks
-                continue
-            self._looks.pop(row.id, None)
-            await whole(lambda row=row, jobs=jobs: self._settle(row, jobs))  # type: ignore[misc]
+            try:
+                await self._look(row)
+            except RecordsFault:  # logged; looked again
+                return
+            except Exception:  # no reason to leave all others unsettled for ever
+                log.exception("a paid call cannot be settled", extra=logs.fields(request=row.id))
 
-    def _askable(self, job: RemoteJob) -> bool:
-        """Whether another look may tell more of it."""
-        return bool(job.id or job.mark) and job.provider in self._providers.adapters
+    async def _look(self, row: Row) -> None:
+        earlier = Earlier.of(row)
+        jobs = {
+            index: job if job.billed != "maybe" else await self._providers.abandon(job)
+            for index, job in earlier.jobs.items()
+        }
+        looks = self._looks.get(row.id, 0) + 1
+        open_calls = [
+            j for j in jobs.values() if j.billed == "maybe" and self._providers.can_ask(j)
+        ]
+        if open_calls and looks < _LOOKS:
+            self._looks[row.id] = looks
+            return
+        self._looks.pop(row.id, None)
+        await whole(lambda: self._settle(row, replace(earlier, jobs=jobs)))
 
-    def _settle(self, row: Row, jobs: list[RemoteJob]) -> None:
-        attempts = [*row.remote_attempts, *(_attempt(job) for job in jobs)]
-        cost = sum(_cost(job, row) for job in jobs)
+    def _settle(self, row: Row, found: Earlier) -> None:
+        attempts = [*row.remote_attempts]
+        for job in found.jobs.values():
+            attempts = _told(attempts, job)
+        cost = found.spent_micros + sum(
+            self._cost(job, found.quoted.get(index, 0)) for index, job in found.jobs.items()
+        )
         log.warning(
             "a paid call outlived its request",
             extra=logs.fields(request=row.id, cost_micros=cost, attempts=attempts),
         )
         self._recorder.settle(row.id, cost_micros=cost, remote_attempts=attempts)
+
+    def _cost(self, job: RemoteJob, quoted: int) -> int:
+        """As the provider says, else as it was quoted; that also where one that cannot be asked may
+        have billed it.
+        """
+        if job.billed == "no" or (
+            job.billed == "maybe" and self._providers.keeps_jobs(job.provider)
+        ):
+            return 0
+        return job.cost_micros if job.cost_micros is not None else quoted
+
+
+def _told(attempts: list[dict[str, Any]], job: RemoteJob) -> list[dict[str, Any]]:
+    """The attempts with what is known of the job now: in the one that made it, else a new one."""
+    for index, attempt in enumerate(attempts):
+        same = attempt.get("job") in (None, job.id) and attempt["provider"] == job.provider
+        if same and attempt.get("billed") == "maybe":
+            known = {"job": job.id or None, "billed": job.billed, "cost_micros": job.cost_micros}
+            known = {name: value for name, value in known.items() if value is not None}
+            return [*attempts[:index], attempt | known, *attempts[index + 1 :]]
+    if any(a.get("job") == job.id and a["provider"] == job.provider for a in attempts if job.id):
+        return attempts
+    return [*attempts, _attempt(job)]
 
 
 def _attempt(job: RemoteJob) -> dict[str, Any]:
@@ -78,10 +115,3 @@ def _attempt(job: RemoteJob) -> dict[str, Any]:
         "cost_micros": job.cost_micros,
     }
     return {name: value for name, value in told.items() if value is not None}
-
-
-def _cost(job: RemoteJob, row: Row) -> int:
-    """As the provider says, else as it was quoted."""
-    if job.billed != "yes":
-        return 0
-    return job.cost_micros if job.cost_micros is not None else row.quote_micros or 0

@@ -139,6 +139,7 @@ def judge(rows: list[Row], stubs: dict[str, Stub], money: tuple[int, int]) -> No
             free = [a for a in told if a["billed"] == "no"]
             assert count <= 1 + len(free), (row, told)
             assert told, f"{row} does not know of its paid call"
+            assert (row.sent_to, row.sent_bytes > 0) == ("127.0.0.1", True), row
         billed = {line.job: line.amount for line in stub.invoice}
         for job in stub.jobs.values():
             row = known[request_of(job)]

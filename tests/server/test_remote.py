@@ -21,6 +21,7 @@ from tests.server.live import Live, check_headers, png, wait_for
 from tests.server.remotely import house
 from tests.server.test_openapi import fits
 from upscale.providers import registry
+from upscale.server import unsettled
 from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
 
@@ -406,3 +407,39 @@ def test_a_picture_that_goes_out_for_a_quote_is_told_of(stubs, tmp_path, caplog)
         reply = live.edit({"model": "aura-sr"})
         sent = reply.json()["metadata"]["receipt"]["sent"]["bytes"]
         assert record(live, reply)["sent_bytes"] == 2 * sent
+
+
+def test_what_nobody_can_be_asked_about_is_booked_as_quoted_and_not_paid_for_again(stubs, tmp_path):
+    stubs["recraft"].fault = "cut_reply"
+    with house(stubs, tmp_path, "recraft") as live:
+        asked = {"model": "recraft-crisp-upscale"}
+        files = {"image": ("a.png", png((300, 260)), "image/png")}
+        headers = {"Idempotency-Key": "once"}
+        quoted = live.edit(asked, files=files, params={"dryRun": "1"}).json()["total_cost_micros"]
+        for _ in range(2):
+            reply = live.edit(asked, files=files, headers=headers)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (504, "UPSTREAM_ERROR")
+        assert stubs["recraft"].paid == 1
+        (row,) = live.client.get("/v1/requests").json()["data"]
+        assert round(row["cost"] * 1e6) == quoted > 0
+        kept = live.client.get(f"/v1/requests/{row['id']}").json()
+        assert [a["billed"] for a in kept["remote_attempts"]] == ["maybe"]
+
+
+def test_a_job_that_outlives_its_request_is_settled_when_it_has_ended(stubs, tmp_path, monkeypatch):
+    """Given up at its deadline, done and billed at the provider a little later."""
+    monkeypatch.setattr(unsettled, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(unsettled, "_LOOKS", 1000)
+    stubs["fal"].polls, stubs["fal"].fault = 1 << 30, "stuck"
+    with house(stubs, tmp_path, "fal", provider_seconds=30) as live:
+        wait_for(lambda: stubs["fal"].calls["pricing"] > 0)
+        files = {"image": ("a.png", png((300, 260)), "image/png")}
+        reply = live.edit({"model": "seedvr-image-upscale"}, files=files)
+        assert (reply.status_code, reply.json()["error"]["reason"]) == (504, "deadline")
+        stubs["fal"].polls, stubs["fal"].fault = 0, ""
+        (job,) = stubs["fal"].jobs.values()
+        job.cancelled = False
+        wait_for(lambda: record(live, reply)["cost"] > 0)
+        kept = record(live, reply)
+        assert round(kept["cost"] * 1e6) == round(stubs["fal"].billed * 1_000_000)
+        assert [a["billed"] for a in kept["remote_attempts"]] == ["yes"]
