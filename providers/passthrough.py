@@ -1,17 +1,20 @@
 """Requests for models that nobody here knows, forwarded as they came: to an OpenAI-compatible
 server of the house, or to the hosted gateway. Bodies go through in both directions as they arrive;
-nothing is repeated, nothing is kept.
+nothing is repeated, nothing is kept. Of the query nothing goes along but that it is a dry run: the
+rest is no part of the interface, and may hold a caller's secrets.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import json
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -28,19 +31,32 @@ PREFIX = "/openai/v1"
 _HOST = "passthrough"
 _GATEWAY_HOST = "api.lumenfall.ai"
 _SECONDS = 300.0
-_TAIL = 1 << 16
-_COST = re.compile(rb'"cost"\s*:\s*"?([0-9][0-9.eE+-]*)')
+# With what follows the number, so that none is taken for whole that is still arriving.
+_COST = re.compile(rb'"cost"\s{0,9}:\s{0,9}"?([0-9][0-9.eE+-]{0,40})["\s,}\]]')
+_LONGEST_COST = 80
+# What JSON's numbers hold exactly everywhere, and any database.
+MOST_MICROS = (1 << 53) - 1
+_SHORTEST_SECRET = 6
 
 # What goes along; keys, cookies and addresses of callers do not.
 _SENT = frozenset({"content-type", "content-length", "accept", "accept-language"})
-_KEPT = frozenset({"content-type", "content-length", "retry-after", "cache-control"})
+_KEPT = frozenset(
+    {
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "retry-after",
+        "cache-control",
+        "x-should-retry",
+    }
+)
 _KEPT_PREFIX = "x-lumenfall-"
 
 
 @dataclass
 class Forwarded:
-    """A reply on its way. `cost_micros` is known when `pieces` are at their end, where the reply
-    tells it; `cut` where they broke off.
+    """A reply on its way. `cost_micros` is known as soon as the piece has come that tells it; `cut`
+    where the reply broke off.
     """
 
     status: int
@@ -50,31 +66,61 @@ class Forwarded:
     cut: bool = False
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises Failure where it breaks off."""
-        tail = b""
+        """The body as it arrives, of an error without its encoding. Raises Failure where it breaks
+        off.
+        """
+        refused = self.status >= 400
+        seen = b""
         try:
-            async for piece in self.response.aiter_raw():
-                tail = (tail + piece)[-_TAIL:]
+            async for piece in (
+                self.response.aiter_bytes() if refused else self.response.aiter_raw()
+            ):
+                seen = seen[-_LONGEST_COST:] + piece
+                for found in _COST.finditer(seen):
+                    self.cost_micros = _micros(found[1].decode())
                 yield piece
         except (httpx.HTTPError, OSError):
             self.cut = True
             raise Failure(
                 Kind.IN_DOUBT, "its reply broke off.", http=self.status, billed="maybe"
             ) from None
-        finally:
-            self.cost_micros = _cost(tail)
 
 
 class Passthrough:
-    """Forwards to one place. `provider` and `name` say which, `is_ours` whether it belongs to the
-    house.
+    """Forwards to one place. `provider` and `name` say which; `knows_dry_runs` until it has taken
+    one for a run.
     """
 
     def __init__(self, site: Site, host: str, prefix: str, name: str, transport: Transport) -> None:
         self.provider, self.name = site.provider, name
-        self.is_ours = site.provider == _HOST  # a server of the house: nothing leaves it
+        self.knows_dry_runs = True
         self._site, self._host, self._prefix = site, host, prefix
         self._transport = transport
+        self._secrets = _spellings(site.secret)
+
+    async def is_of_house(self) -> bool:
+        """Whether what goes there stays in the house: the settings name its host as such, or all of
+        its addresses are private.
+        """
+        if self.provider != _HOST:
+            return False
+        if self.host in self._site.local_hosts:
+            return True
+        port = urlsplit(self._site.url(self._host, "")).port
+        try:
+            found = await self._transport.resolver(self.host, port or 443)
+        except OSError:
+            return False
+        return bool(found) and all(_is_private(address) for address in found)
+
+    def scrubbed(self, content: bytes, most: int) -> bytes:
+        """At most `most` bytes of a body, without the key."""
+        for secret in self._secrets:
+            content = content.replace(secret, b"***")
+        if len(content) <= most:
+            return content
+        # Where it is cut a part of the key might stand.
+        return content[: most - max(map(len, self._secrets), default=0)]
 
     @property
     def host(self) -> str:
@@ -87,7 +133,7 @@ class Passthrough:
         method: str,
         path: str,
         *,
-        query: str,
+        dry_run: bool = False,
         headers: Mapping[str, str],
         body: AsyncIterable[bytes],
     ) -> AsyncIterator[Forwarded]:
@@ -96,7 +142,7 @@ class Passthrough:
         Raises Failure: UNREACHED, IN_DOUBT, and KEY and BALANCE where the refusal is ours to mend.
         """
         url = self._site.url(self._host, self._prefix + _plain(path)) + (
-            f"?{query}" if query else ""
+            "?dryRun=true" if dry_run else ""
         )
         barred = self._site.bars_host(urlsplit(url).hostname or "")
         if barred is not None or not self._site.is_api(url):
@@ -116,7 +162,7 @@ class Passthrough:
             response = await self._send(client, request, sending)
             try:
                 await self._refuse(response)
-                yield Forwarded(response.status_code, _kept(response.headers), response)
+                yield Forwarded(response.status_code, self._kept(response.headers), response)
             finally:
                 await response.aclose()
 
@@ -141,6 +187,16 @@ class Passthrough:
                 f"the server's own account there was refused (HTTP {response.status_code}).",
                 http=response.status_code,
             )
+
+    def _kept(self, headers: httpx.Headers) -> dict[str, str]:
+        """The headers that are handed on: those that can be, and tell nothing of the key."""
+        return {
+            name: value
+            for name, value in headers.items()
+            if (name in _KEPT or name.startswith(_KEPT_PREFIX))
+            and _is_sendable(value)
+            and not any(secret in value.encode("latin-1") for secret in self._secrets)
+        }
 
 
 def passthrough_of(
@@ -179,19 +235,34 @@ def _plain(path: str) -> str:
     return kept
 
 
-def _kept(headers: httpx.Headers) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in headers.items()
-        if name in _KEPT or name.startswith(_KEPT_PREFIX)
-    }
-
-
-def _cost(tail: bytes) -> int | None:
-    """The last cost that a reply tells, in millionths of a dollar."""
-    found = _COST.findall(tail)
+def _is_private(address: str) -> bool:
+    """Whether an address is of this machine or of a network of one's own."""
     try:
-        dollars = Decimal(found[-1].decode()) if found else None
-    except InvalidOperation:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return ip.is_private or ip.is_loopback or ip.is_link_local
+
+
+def _is_sendable(value: str) -> bool:
+    """Whether a header may have this value on its way to a caller."""
+    return value.isprintable() and value.encode("latin-1", "ignore").decode("latin-1") == value
+
+
+def _spellings(secret: str) -> tuple[bytes, ...]:
+    """A secret as it may stand in a body."""
+    if len(secret) < _SHORTEST_SECRET:
+        return ()
+    escaped = json.dumps(secret)[1:-1]
+    found = (secret, escaped, escaped.replace("/", "\\/"), quote(secret, safe=""))
+    return tuple(dict.fromkeys(each.encode() for each in found))
+
+
+def _micros(text: str) -> int | None:
+    """Dollars as millionths of one; None for what is no number, or one that nothing can cost."""
+    try:
+        micros = Decimal(text) * 1_000_000
+        return round(micros) if 0 <= micros <= MOST_MICROS else None
+    except ArithmeticError:
         return None
-    return None if dollars is None else round(dollars * 1_000_000)

@@ -78,7 +78,7 @@ async def _dry_run(
     try:
         edit = await read_edit(form, ours, key)
     except ModelNotFound:
-        if not may_forward(ours, key):
+        if not await may_forward(ours, key):
             raise
         body, model = _as_it_came(folder), read_model(form)
         return await forward_edit(request, ours, folder, body, model, key, None)
@@ -101,7 +101,7 @@ async def _run(
     try:
         edit = await read_edit(form, ours, record.key)
     except ModelNotFound:
-        if not may_forward(ours, record.key):
+        if not await may_forward(ours, record.key):
             raise
         body, model = _as_it_came(folder), read_model(form)
         return await forward_edit(request, ours, folder, body, model, record.key, record)

@@ -10,40 +10,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from upscale import logs
 from upscale.errors import InvalidRequest, ModelDisabled
 from upscale.providers.outcome import Failure, told
-from upscale.providers.passthrough import Forwarded, Passthrough
+from upscale.providers.passthrough import MOST_MICROS, Forwarded, Passthrough
 from upscale.server import audit
 from upscale.server.access import caller, check_model
-from upscale.server.body import read_form, spool_body
-from upscale.server.mirroring import mirrored
+from upscale.server.forwarded import Call
+from upscale.server.forwarded_body import Named, read_body
+from upscale.server.handing_on import HandedOn, gathered
+from upscale.server.mirroring import MOST_BYTES, may_hold_links, mirrored
 from upscale.server.parameters import is_dry_run
 from upscale.server.recording import Recording
 from upscale.server.records.keys import Key
-from upscale.server.records.rows import Status
+from upscale.server.repeats import not_kept
 from upscale.server.running import while_connected
 from upscale.server.services import Services, services
 from upscale.server.spool import RequestFolder
+from upscale.server.wishes import idempotency_key
 
 log = logs.get("server")
 router = APIRouter()
 
 _PIECE = 1 << 18
-_NAME = 200
-# JSON bodies up to this size are looked into for the name of the model.
-_LOOKED_INTO = 1 << 20
-# Replies up to this size are looked into for links to mirror.
-_MIRRORED = 64 << 20
+# The answer to a dry run is no longer.
+_ESTIMATE_BYTES = 1 << 20
+# Of an error no more is handed on.
+_ERROR_BYTES = 1 << 16
 
 
 @router.post("/openai/v1/images/generations", response_model=None)
@@ -55,27 +56,29 @@ async def pass_on(request: Request) -> Response:
     with ours.spool.request_folder() as folder:
         body = folder.path / "body"
         if is_dry_run(request.query_params):
-            target = _target(ours, key)
-            model = await _read(request, ours, folder, body)
-            if key is not None and key.models:
-                check_model(key, (model or "",))
+            target = await _target(ours, key)
+            named = await read_body(request, ours, folder, body)
+            _check_named(key, named)
             work = forward(request, ours, folder, target, body, None)
             return await while_connected(request, ours.running, work)
+        repeat = idempotency_key(request)
         async with ours.recorder.recording(request, key) as record:
-            await record.arrive()
-            target = _target(ours, key)
-            model = await _read(request, ours, folder, body)
-            if key is not None and key.models:
-                check_model(key, (model or "",))
-            await record.change(model=model)
+            if repeat is None:
+                await record.arrive()
+            target = await _target(ours, key)
+            named = await read_body(request, ours, folder, body)
+            if repeat is not None:
+                await _arrive_once(record, repeat, named)
+            _check_named(key, named)
+            await record.change(model=named.model)
             work = forward(request, ours, folder, target, body, record)
             return await while_connected(request, ours.running, work)
 
 
-def may_forward(ours: Services, key: Key | None) -> bool:
+async def may_forward(ours: Services, key: Key | None) -> bool:
     """Whether what is unknown here may be passed on for a key."""
     try:
-        _target(ours, key)
+        await _target(ours, key)
     except ModelDisabled:
         return False
     return True
@@ -91,7 +94,7 @@ async def forward_edit(
     record: Recording | None,
 ) -> Response:
     """Pass an edit by a model on that is unknown here; `body` is as it came."""
-    target = _target(ours, key)
+    target = await _target(ours, key)
     check_model(key, (model,))
     if record is not None:
         await record.change(model=model)
@@ -108,114 +111,159 @@ async def forward(
 ) -> Response:
     """The reply of `target`, as it arrives; `record` None for a dry run, which has none."""
     size = (await asyncio.to_thread(body.stat)).st_size
-    limited = record is not None and record.key is not None
-    if limited and not target.is_ours and record.key.spending_limit_micros is not None:  # type: ignore[union-attr]
-        assert record is not None
-        quoted = await _quoted(request, target, body, size)
-        await record.change(quote_micros=quoted)
-        await record.reserve(quoted)
-    begun = time.monotonic()
-    facts: dict[str, Any] = {
-        "provider": target.provider,
-        "sent_to": target.host,
-        "sent_bytes": size,
-    }
-    if record is None:
-        audit.sent(request.state.request_id, caller(request), target.host, size)
-    else:
-        record.tell(**facts)
-        record.begin()
+    of_house = await target.is_of_house()
     stack = contextlib.AsyncExitStack()
     try:
         stack.enter_context(ours.remote.at_work())
-        forwarded = await stack.enter_async_context(_asked(request, target, body, size))
-    except Failure as failure:
-        await stack.aclose()
-        raise told(failure, target.name) from None
+        if record is None:
+            return await _dry_run(request, target, body, size, stack, of_house=of_house)
+        call = Call(ours.recorder, record, target, request.url.path, size, free=of_house)
+        limited = record.key is not None and record.key.spending_limit_micros is not None
+        if limited and not of_house:
+            call.quote = await _quoted(request, call, body)
+            await record.reserve(call.quote)
+        await call.begins()
+        try:
+            call.reply = await stack.enter_async_context(_asked(request, target, body, size))
+            return await _handed_on(request, ours, folder, stack, call)
+        except Failure as failure:
+            if call.reply is None:
+                call.failed(failure)
+            else:
+                await call.ends(0, whole=False)
+            raise told(failure, target.name) from None
+        except asyncio.CancelledError:
+            await call.cancelled()
+            raise
+        except BaseException:
+            call.tells()
+            raise
     except BaseException:
         await stack.aclose()
         raise
-    request.state.provider = forwarded.headers.get("x-lumenfall-provider", target.provider)
-    request.state.model = forwarded.headers.get("x-lumenfall-model", "unknown")
-    facts |= {"executed_model": forwarded.headers.get("x-lumenfall-model")}
-    headers = {k: v for k, v in forwarded.headers.items() if k != "x-lumenfall-request-id"}
-    if record is not None:
-        record.hand_over()
-    ending = _Ending(ours, record, target, forwarded, facts, begun, request.url.path)
-    if ours.settings.passthrough_mirror and forwarded.status == 200 and record is not None:
-        return await _with_mirror(request, ours, folder, stack, forwarded, headers, ending)
-    return StreamingResponse(
-        _through(stack, forwarded, ending), status_code=forwarded.status, headers=headers
-    )
 
 
-class _Ending:
-    """The end of a forwarded request, however its reply ends."""
+async def _handed_on(
+    request: Request,
+    ours: Services,
+    folder: RequestFolder,
+    stack: contextlib.AsyncExitStack,
+    call: Call,
+) -> Response:
+    """What has begun to come, on its way to the caller; the call's end is written with its last
+    piece.
+    """
+    reply = call.reply
+    assert reply is not None
+    _tell_state(request, call.target, reply)
+    pieces = reply.pieces()
+    if reply.status >= 400:
+        content, whole = await gathered(pieces, _ERROR_BYTES)
+        response = _error(call.target, reply, content)
+        await call.ends(len(content), whole=True)
+        await stack.aclose()
+        return response
+    content, whole = b"", False
+    if ours.settings.passthrough_mirror and may_hold_links(reply.headers):
+        content, whole = await gathered(pieces, MOST_BYTES)
+    if whole:
+        came = len(content)
+        content, names = await mirrored(request, ours, folder, content)
+        await call.ends(came, whole=True, media=names)
+        await stack.aclose()
+        return _reply(reply, content)
+    return HandedOn(content, pieces, stack, call.ends, reply.status, _headers(reply))
 
-    def __init__(
-        self,
-        ours: Services,
-        record: Recording | None,
-        target: Passthrough,
-        forwarded: Forwarded,
-        facts: dict[str, Any],
-        begun: float,
-        path: str,
-    ) -> None:
-        self._ours, self._record, self._target = ours, record, target
-        self._forwarded, self._facts, self._begun, self._path = forwarded, facts, begun, path
 
-    async def write(self, got: int, whole: bool, media: tuple[str, ...] = ()) -> None:
-        """`got` bytes of the reply came, all of them or not."""
-        if self._record is None:
-            return
-        status = self._forwarded.status
-        ending: Status = "completed"
-        fields: dict[str, Any] = {}
-        if not whole:
-            ending = "upstream_failure" if self._forwarded.cut else "cancelled"
-            fields = {"error_status": 502, "error_message": "The reply broke off."}
-        elif status >= 400:
-            ending = "rejected" if status < 500 else "upstream_failure"
-            fields = {
-                "error_status": status,
-                "error_message": f"{self._target.name} answered {status}.",
-            }
-        cost = self._forwarded.cost_micros
-        billed = "no" if status >= 400 else "yes" if cost is not None else "maybe"
-        attempt = {
-            "provider": self._target.provider,
-            "endpoint": self._path,
-            "http_status": status,
-            "job": self._forwarded.headers.get("x-lumenfall-request-id"),
-            "billed": "no" if self._target.is_ours else billed,
-            "cost_micros": cost,
-            "seconds": round(time.monotonic() - self._begun, 3),
-            "sent_to": [self._target.host],
-        }
-        if fields:
-            fields["error_code"] = "UPSTREAM_ERROR"
-        await self._ours.recorder.finish(
-            self._record.id,
-            ending,
-            cost_micros=cost or 0,
-            response_size_bytes=got,
-            media=list(media),
-            remote_attempts=[{k: v for k, v in attempt.items() if v is not None}],
-            **self._facts,
-            **fields,
+async def _dry_run(
+    request: Request,
+    target: Passthrough,
+    body: Path,
+    size: int,
+    stack: contextlib.AsyncExitStack,
+    *,
+    of_house: bool,
+) -> Response:
+    """What a run would cost, as the other side says. Raises InvalidRequest where it would do the
+    work instead.
+    """
+    if of_house or not target.knows_dry_runs:
+        raise InvalidRequest(
+            f"{target.name} knows no dry run, and would do the work. Leave dryRun out.",
+            field="dryRun",
         )
+    audit.sent(request.state.request_id, caller(request), target.host, size)
+    try:
+        reply = await stack.enter_async_context(_asked(request, target, body, size, dry_run=True))
+        _tell_state(request, target, reply)
+        pieces = reply.pieces()
+        content, whole = await gathered(pieces, _ESTIMATE_BYTES)
+    except Failure as failure:
+        raise told(failure, target.name) from None
+    if reply.status >= 400:
+        response = _error(target, reply, content)
+        await stack.aclose()
+        return response
+    if not (whole and _estimate(content)):
+        _taken_for_a_run(request, target, reply)
+    return HandedOn(content, pieces, stack, None, reply.status, _headers(reply))
+
+
+async def _quoted(request: Request, call: Call, body: Path) -> int:
+    """What it would cost, by a dry run there. Raises InvalidRequest where that cannot be told."""
+    target, total = call.target, None
+    if target.knows_dry_runs:
+        await call.asks_price()
+        try:
+            async with _asked(request, target, body, call.size, dry_run=True) as reply:
+                content, whole = await gathered(reply.pieces(), _ESTIMATE_BYTES)
+        except Failure as failure:
+            raise told(failure, target.name) from None
+        found = _estimate(content) if whole else {}
+        total = found.get("total_cost_micros") if reply.status == 200 else None
+        if not found and reply.status < 400:
+            _taken_for_a_run(request, target, reply)
+            call.took_a_dry_run_for_a_run(reply.cost_micros)
+    if type(total) is not int or not 0 <= total <= MOST_MICROS:
+        raise InvalidRequest(
+            f"{target.name} does not say what this costs: a key with a spending limit cannot ask "
+            "for it.",
+            field="model",
+        )
+    return total
+
+
+def _estimate(content: bytes) -> dict[str, Any]:
+    """What a dry run was answered; empty where that is no answer to one."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) and "total_cost_micros" in found else {}
+
+
+def _taken_for_a_run(request: Request, target: Passthrough, reply: Forwarded) -> None:
+    """A dry run was carried out, as it seems: told loudly, and done no more."""
+    target.knows_dry_runs = False
+    log.error(
+        "a dry run was not answered as one, and may have been carried out and billed; "
+        "no other is sent there until this server starts again",
+        extra=logs.fields(
+            request=request.state.request_id, host=target.host, cost_micros=reply.cost_micros
+        ),
+    )
+    audit.taken_for_a_run(request.state.request_id, caller(request), target.host, reply.cost_micros)
 
 
 @contextlib.asynccontextmanager
 async def _asked(
-    request: Request, target: Passthrough, body: Path, size: int, query: str | None = None
+    request: Request, target: Passthrough, body: Path, size: int, *, dry_run: bool = False
 ) -> AsyncIterator[Forwarded]:
     headers = {**request.headers, "content-length": str(size)}
     async with target.forward(
         request.method,
         request.url.path,
-        query=request.url.query if query is None else query,
+        dry_run=dry_run,
         headers=headers,
         body=_pieces(body),
     ) as forwarded:
@@ -228,84 +276,43 @@ async def _pieces(body: Path) -> AsyncIterator[bytes]:
             yield piece
 
 
-async def _through(
-    stack: contextlib.AsyncExitStack, forwarded: Forwarded, ending: _Ending
-) -> AsyncIterator[bytes]:
-    got, whole = 0, False
-    try:
-        async for piece in forwarded.pieces():
-            got += len(piece)
-            yield piece
-        whole = True
-    except Failure:
-        log.warning("a forwarded reply broke off", extra=logs.fields(bytes=got))
-        raise ConnectionResetError("the reply broke off") from None
-    finally:
-        await ending.write(got, whole)
-        await stack.aclose()
+def _tell_state(request: Request, target: Passthrough, reply: Forwarded) -> None:
+    request.state.provider = reply.headers.get("x-lumenfall-provider", target.provider)
+    request.state.model = reply.headers.get("x-lumenfall-model", "unknown")
 
 
-async def _with_mirror(
-    request: Request,
-    ours: Services,
-    folder: RequestFolder,
-    stack: contextlib.AsyncExitStack,
-    forwarded: Forwarded,
-    headers: dict[str, str],
-    ending: _Ending,
-) -> Response:
-    """The reply with its pictures behind links of ours; as it came where it is none of ours."""
-    content = b""
-    try:
-        async for piece in forwarded.pieces():
-            content += piece
-            if len(content) > _MIRRORED:
-                raise InvalidRequest("The reply is too large for its pictures to be mirrored.")
-    except Failure as failure:
-        await ending.write(len(content), whole=False)
-        raise told(failure, "Passing through") from None
-    except BaseException:
-        await ending.write(len(content), whole=False)
-        raise
-    finally:
-        await stack.aclose()
-    content, names = await mirrored(request, ours, folder, content)
-    await ending.write(len(content), whole=True, media=names)
-    headers = {k: v for k, v in headers.items() if k != "content-length"}
-    return Response(content, status_code=forwarded.status, headers=headers)
+def _headers(reply: Forwarded) -> dict[str, str]:
+    """What is handed on of them; the id of a request is ours."""
+    return {k: v for k, v in reply.headers.items() if k != "x-lumenfall-request-id"}
 
 
-async def _quoted(request: Request, target: Passthrough, body: Path, size: int) -> int:
-    """What it would cost, by a dry run there. Raises InvalidRequest where that cannot be told."""
-    try:
-        async with _asked(request, target, body, size, query="dryRun=true") as forwarded:
-            content = b"".join([piece async for piece in forwarded.pieces()])
-        total = json.loads(content)["total_cost_micros"] if forwarded.status == 200 else None
-    except Failure as failure:
-        raise told(failure, target.name) from None
-    except (ValueError, KeyError, TypeError):
-        total = None
-    if not isinstance(total, int) or total < 0:
-        raise InvalidRequest(
-            f"{target.name} does not say what this costs: a key with a spending limit cannot ask "
-            "for it.",
-            field="model",
-        )
-    return total
+def _reply(reply: Forwarded, content: bytes) -> Response:
+    headers = {k: v for k, v in _headers(reply).items() if k != "content-length"}
+    return Response(content, status_code=reply.status, headers=headers)
 
 
-async def _read(request: Request, ours: Services, folder: RequestFolder, body: Path) -> str | None:
-    """The whole body into the file `body`; the model that it names, None where none is found."""
-    limits = (ours.settings.max_body_bytes, ours.settings.upload_idle_seconds)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        names = (await read_form(request, folder, *limits, copy=body)).fields.get("model", [])
-        return str(names[0])[:_NAME] if names else None
-    await spool_body(request, folder, body, *limits)
-    return await asyncio.to_thread(_model_in, body) if kind == "application/json" else None
+def _error(target: Passthrough, reply: Forwarded, content: bytes) -> Response:
+    """An error of the other side, which may repeat what it was sent, our key included."""
+    reply.headers.pop("content-encoding", None)  # `pieces` undid it
+    return _reply(reply, target.scrubbed(content, _ERROR_BYTES))
 
 
-def _target(ours: Services, key: Key | None) -> Passthrough:
+async def _arrive_once(record: Recording, name: str, named: Named) -> None:
+    """Record that it came. Raises InvalidRequest for what came with this idempotency key before:
+    that reply went through and is not kept, and another one would be paid for again.
+    """
+    earlier = await record.arrive(idempotency_key=name, fingerprint=named.mark)
+    if earlier is not None:
+        record.repeats(earlier.id)
+        raise not_kept(earlier)
+
+
+def _check_named(key: Key | None, named: Named) -> None:
+    if key is not None and key.models:
+        check_model(key, (named.model or "",))
+
+
+async def _target(ours: Services, key: Key | None) -> Passthrough:
     """Where to; raises ModelDisabled, which says how to enable it."""
     target = ours.passthrough
     if target is None:
@@ -314,20 +321,9 @@ def _target(ours: Services, key: Key | None) -> Passthrough:
             "the key of the hosted gateway (LUMENFALL_API_KEY), or the address of an "
             "OpenAI-compatible server of the house (UPSCALE_PASSTHROUGH_BASE_URL)."
         )
-    if key is not None and key.local_only and not target.is_ours:
+    if key is not None and key.local_only and not await target.is_of_house():
         raise ModelDisabled(
             "What this key sends stays in the house, and the server would pass this request on to "
             f"{target.name}."
         )
     return target
-
-
-def _model_in(body: Path) -> str | None:
-    """The model that a JSON body names; None where it is no object, or very long."""
-    if body.stat().st_size > _LOOKED_INTO:
-        return None
-    try:
-        model = json.loads(body.read_bytes())["model"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return model[:_NAME] if isinstance(model, str) else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from upscale.errors import NotFound, ServerFault, recorded
+from upscale.errors import InvalidRequest, NotFound, recorded
 from upscale.server.background import accepted_reply
 from upscale.server.forms import Form
 from upscale.server.recording import Recording
@@ -49,9 +49,19 @@ async def replayed(
             message = f"The request that this one repeats has failed: {row.error_message}"
             raise recorded(row.error_status, row.error_code, message)
         if row.reply is None:
-            raise ServerFault("The reply of the request that this one repeats is gone.")
+            raise not_kept(row)
         return await kept_reply(ours, row, json.loads(row.reply), folder)
     return None
+
+
+def not_kept(row: Row) -> InvalidRequest:
+    """The error for a repeat of what was passed on: its reply went through, and is not kept."""
+    return InvalidRequest(
+        "A request with this Idempotency-Key was passed on before, and replies from elsewhere are "
+        f"not kept: GET /v1/requests/{row.id} tells what became of it. A new key makes another "
+        "request, which is paid for again.",
+        field="Idempotency-Key",
+    )
 
 
 async def _settled(ours: Services, row: Row) -> Row | None:

@@ -33,7 +33,7 @@ def forward(settings: Settings, path: str = "/openai/v1/images/generations", **m
             **more.pop("headers", {}),
         }
         body = _pieces(more.pop("body", BODY))
-        given = {"query": "dryRun=false", "headers": headers, "body": body, **more}
+        given = {"headers": headers, "body": body, **more}
         async with target.forward("POST", path, **given) as reply:
             content = b"".join([piece async for piece in reply.pieces()])
             return reply, content
@@ -50,7 +50,7 @@ def test_a_generation_is_forwarded(stubs: dict[str, Stub]) -> None:
     assert "set-cookie" not in reply.headers
     job = stub.jobs["raw-1"]
     assert (job.sent["raw"], job.sent["type"]) == (BODY, "application/json")
-    assert job.sent["query"] == "dryRun=false"
+    assert job.sent["query"] == ""
     sent = stub.seen[-1]
     assert sent["authorization"] == f"Bearer {KEYS['lumenfall']}"
     assert "cookie" not in sent
