@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
+from starlette.responses import Response
 
 from tests.providers.stubs.base import Stub
 from tests.providers.tools import KEYS, settings_for
 from upscale.providers.outcome import Failure, Kind
-from upscale.providers.passthrough import passthrough_of
+from upscale.providers.passthrough import Forwarded, passthrough_of
 from upscale.settings import Settings
 
 BODY = b'{"model": "flux.2-max", "prompt": "a capybara", "odd": [1, 2]}'
@@ -42,7 +46,7 @@ def forward(settings: Settings, path: str = "/openai/v1/images/generations", **m
 
 
 def test_a_generation_is_forwarded(stubs: dict[str, Stub]) -> None:
-    stub = stubs["lumenfall"]
+    stub: Any = stubs["lumenfall"]
     reply, content = forward(settings_for(lumenfall=stub.url))
     assert reply.status == 200
     assert b"media.lumenfall.ai" in content
@@ -50,7 +54,7 @@ def test_a_generation_is_forwarded(stubs: dict[str, Stub]) -> None:
     assert "set-cookie" not in reply.headers
     job = stub.jobs["raw-1"]
     assert (job.sent["raw"], job.sent["type"]) == (BODY, "application/json")
-    assert job.sent["query"] == ""
+    assert stub.queries == [""]
     sent = stub.seen[-1]
     assert sent["authorization"] == f"Bearer {KEYS['lumenfall']}"
     assert "cookie" not in sent
@@ -123,3 +127,101 @@ def test_without_either_there_is_nothing() -> None:
     assert passthrough_of(closed) is None
     house = Settings(passthrough_base_url="http://10.0.0.9/v1", local_only=True)
     assert passthrough_of(house) is None
+
+
+def test_of_the_query_only_a_dry_run_goes_along(stubs: dict[str, Stub]) -> None:
+    stub: Any = stubs["lumenfall"]
+    forward(settings_for(lumenfall=stub.url), dry_run=True)
+    assert (stub.queries, stub.paid) == (["dryRun=true"], 0)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "named", "own"),
+    [
+        (["10.1.2.3", "fd00::7"], "", True),
+        (["127.0.0.1", "::1", "::ffff:192.168.0.4"], "", True),
+        (["10.1.2.3", "93.184.216.34"], "", False),
+        (["2002:a01:203::1"], "", False),
+        ([], "", False),
+        (["93.184.216.34"], "images.example", True),
+    ],
+)
+def test_the_house_is_where_all_addresses_are_private(
+    addresses: list[str], named: str, own: bool
+) -> None:
+    async def resolver(host: str, port: int) -> list[str]:
+        assert (host, port) == ("images.example", 8001)
+        return addresses
+
+    settings = Settings(passthrough_base_url="http://images.example:8001/v1", local_hosts=named)
+    target = passthrough_of(settings, resolver=resolver)
+    assert target is not None
+    assert asyncio.run(target.is_of_house()) is own
+
+
+@pytest.mark.parametrize(
+    ("content", "micros"),
+    [
+        (b'{"cost": 0.04}', 40_000),
+        (b'{"cost":"0.05" , "a": 1}', 50_000),
+        (b'{"metadata": {"cost": 0.04}, "b64_json": "' + b"A" * 200_000 + b'"}', 40_000),
+        (b'{"b64_json": "' + b"A" * 200_000 + b'", "cost": 0.04}', 40_000),
+        (b'{"prompt": "\\"cost\\": 7"}', None),
+        (b'{"cost": 1e99}', None),
+        (b'{"cost": 1e999999999}', None),
+        (b'{"cost": 9007199254.740992}', None),
+        (b'{"cost": -1}', None),
+        (b'{"cost": 0.0', None),
+        (b'{"cost": "1e-9"}', 0),
+        (b'{"cost": 1.2.3}', None),
+    ],
+)
+@pytest.mark.parametrize("size", [7, 1 << 16])
+def test_a_cost_is_found_wherever_it_is(content: bytes, micros: int | None, size: int) -> None:
+    async def bytes_of() -> AsyncIterator[bytes]:
+        for at in range(0, len(content), size):
+            yield content[at : at + size]
+
+    async def read() -> int | None:
+        reply = Forwarded(200, {}, httpx.Response(200, content=bytes_of()))
+        assert b"".join([piece async for piece in reply.pieces()]) == content
+        return reply.cost_micros
+
+    assert asyncio.run(read()) == micros
+
+
+def test_headers_are_handed_on_that_can_be(stubs: dict[str, Stub]) -> None:
+    stub: Any = stubs["lumenfall"]
+
+    def answer(_: Any) -> Response:
+        reply = Response(b"abc", headers={"Content-Encoding": "br", "X-Should-Retry": "false"})
+        reply.raw_headers += [
+            (b"x-lumenfall-model", "→".encode()),
+            (b"x-lumenfall-echo", stub.key.encode()),
+            (b"x-lumenfall-provider", b"gemini"),
+        ]
+        return reply
+
+    stub.answer = answer
+    reply, content = forward(settings_for(lumenfall=stub.url))
+    assert content == b"abc"
+    kept = {k: v for k, v in reply.headers.items() if k.startswith("x-") or k.endswith("encoding")}
+    assert kept == {
+        "content-encoding": "br",
+        "x-should-retry": "false",
+        "x-lumenfall-provider": "gemini",
+    }
+
+
+def test_a_body_is_scrubbed_of_the_key_in_any_spelling() -> None:
+    key = 'se/cret+with"quote'
+    target = passthrough_of(
+        Settings(passthrough_base_url="http://127.0.0.1:1/v1", passthrough_key=key)  # type: ignore[arg-type]
+    )
+    assert target is not None
+    told = json.dumps({"error": {"message": f"Bearer {key} " + "x" * 900}}).encode()
+    for spelling in (told, told.replace(b"/", b"\\/"), b"key=" + quote(key, safe="").encode()):
+        scrubbed = target.scrubbed(spelling, 1 << 16)
+        assert b"cret" not in scrubbed
+        assert len(scrubbed) > len(spelling) - 40
+    assert b"se/c" not in target.scrubbed(b"x" * 30 + key.encode()[:9], 36)

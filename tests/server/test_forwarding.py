@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import copy
 import json
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,14 +18,18 @@ import httpx
 import openai
 import pytest
 from PIL import Image
+from starlette.responses import Response, StreamingResponse
 
 from tests.providers.rig import fresh
 from tests.providers.stubs.base import running
 from tests.providers.stubs.blocking import GatewayStub
 from tests.providers.tools import KEYS
-from tests.server.live import Live, png, serving, wait_for
+from tests.server.live import Live, check_error, png, serving, wait_for
+from upscale.providers.passthrough import Passthrough
 from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
+from upscale.server.records.requests import RequestLog
+from upscale.server.records.rows import Row, remote_facts, to_public
 from upscale.settings import Settings
 
 GENERATIONS = "/openai/v1/images/generations"
@@ -220,3 +230,369 @@ def test_links_are_mirrored_where_the_operator_wants_it(tmp_path, gateway):
         (entry,) = reply.json()["data"]
         assert entry["url"].startswith(live.url)
         Image.open(BytesIO(live.client.get(entry["url"]).content)).verify()
+
+
+def spoken(content: bytes, kind: str = "application/json", **more: Any) -> Callable[[Any], Any]:
+    """What the stub answers to a run."""
+    return lambda _: Response(content, media_type=kind, **more)
+
+
+def trickling(*pieces: bytes) -> Callable[[Any], Any]:
+    """A reply that stands still after its pieces, for longer than anybody waits."""
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+        await asyncio.sleep(3)
+
+    return lambda _: StreamingResponse(slowly(), media_type="application/json")
+
+
+def row_of(live: Live) -> Row:
+    """The newest request, as it is now."""
+    return RequestLog(Database.of(live.settings)).page().rows[0]
+
+
+def newest(live: Live) -> dict[str, Any]:
+    """The newest request, once it has ended."""
+    wait_for(lambda: row_of(live).ended)
+    row = row_of(live)
+    return {**to_public(row), **remote_facts(row)}
+
+
+def limited(live: Live, micros: int = 1_000_000) -> tuple[KeyRing, str, dict[str, str]]:
+    """A key with a spending limit: its ring, its token, its header."""
+    ring = KeyRing(Database.of(live.settings))
+    _, token = ring.create("limited", spending_limit_micros=micros)
+    return ring, token, {"Authorization": f"Bearer {token}"}
+
+
+def spent(live: Live, ring: KeyRing, token: str) -> tuple[int, int]:
+    """What the key has spent, and what is reserved for it."""
+    newest(live)
+    key = ring.find(token)
+    assert key is not None
+    return key.spent_micros, key.reserved_micros
+
+
+@pytest.mark.parametrize("query", ["dry-run=yes", "dry_run", "DRYRUN=1&dryRun=false", "dryRun=on"])
+def test_a_dry_run_goes_out_in_the_one_spelling_that_is_known_there(tmp_path, gateway, query):
+    with serving(settings(tmp_path, gateway)) as live:
+        reply = live.client.post(f"{GENERATIONS}?{query}", json=ASKED)
+        assert reply.json()["total_cost_micros"] == 40000
+        files = {"image": ("a.png", png(), "image/png")}
+        edit = {"model": "gemini-3-pro-image"}
+        again = live.client.post(f"/openai/v1/images/edits?{query}", data=edit, files=files)
+        assert again.json()["total_cost_micros"] == 40000
+    assert gateway.queries == ["dryRun=true"] * 2
+    assert gateway.paid == 0
+
+
+def test_a_dry_run_is_not_sent_to_a_server_of_the_house(tmp_path, gateway):
+    with serving(house(tmp_path, gateway)) as live:
+        reply = live.client.post(f"{GENERATIONS}?dryRun=true", json=ASKED)
+        check_error(reply, 400, param="dryRun")
+    assert not gateway.queries
+
+
+def test_a_dry_run_that_was_taken_for_a_run_is_told_loudly_and_done_no_more(
+    tmp_path, gateway, caplog
+):
+    gateway.estimate = None
+    with serving(settings(tmp_path, gateway)) as live:
+        _, _, headers = limited(live)
+        first = live.client.post(f"{GENERATIONS}?dryRun=true", json=ASKED, headers=headers)
+        assert first.status_code == 200
+        told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert "dry run taken for a run" in told
+        assert any("may have been carried out" in line for line in told)
+        for query in ("?dryRun=true", ""):
+            again = live.client.post(GENERATIONS + query, json=ASKED, headers=headers)
+            assert again.status_code == 400
+    assert gateway.paid == 1
+
+
+def test_a_quote_that_was_taken_for_a_run_is_booked(tmp_path, gateway):
+    gateway.estimate = None
+    with serving(settings(tmp_path, gateway)) as live:
+        ring, token, headers = limited(live)
+        assert live.client.post(GENERATIONS, json=ASKED, headers=headers).status_code == 400
+        assert newest(live)["remote_attempts"][0]["billed"] == "maybe"
+        assert spent(live, ring, token) == (40_000, 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        spoken(b'{"data": []}'),
+        spoken(b'{"metadata": {"cost": 1e99}}'),
+        spoken(b'{"metadata": {"cost": 1e999999999}}'),
+        spoken(b"[" * 200_000),
+    ],
+)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_where_no_cost_is_told_the_quote_is_booked(tmp_path, gateway, answer, mirror):
+    gateway.answer = answer
+    with serving(settings(tmp_path, gateway, passthrough_mirror=mirror)) as live:
+        ring, token, headers = limited(live)
+        assert live.client.post(GENERATIONS, json=ASKED, headers=headers).status_code == 200
+        record = newest(live)
+        assert (record["status"], record["cost"]) == ("completed", 0.04)
+        assert record["remote_attempts"][0]["billed"] == "maybe"
+        assert spent(live, ring, token) == (40_000, 0)
+
+
+@pytest.mark.parametrize("pieces", [(), (b"{",), (b'{"metadata": {"cost": 0.03}, "data": ["',)])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_who_hangs_up_pays(tmp_path, gateway, pieces, mirror):
+    gateway.answer = trickling(*pieces)
+    with serving(settings(tmp_path, gateway, passthrough_mirror=mirror)) as live:
+        ring, token, headers = limited(live)
+        with (
+            pytest.raises(httpx.ReadTimeout),
+            live.client.stream(
+                "POST", GENERATIONS, json=ASKED, headers=headers, timeout=0.5
+            ) as reply,
+        ):
+            reply.read()
+        told = 30_000 if len(pieces) and b"cost" in pieces[0] else 40_000
+        assert spent(live, ring, token) == (told, 0)
+        record = newest(live)
+        assert record["status"] == "cancelled"
+        (attempt,) = record["remote_attempts"]
+        assert attempt["billed"] == ("yes" if told == 30_000 else "maybe")
+        assert live.spool.held == 0
+
+
+def test_who_hangs_up_before_the_reply_pays_and_keeps_his_name(tmp_path, gateway):
+    gateway.fault = "slow_reply"
+    with serving(settings(tmp_path, gateway)) as live:
+        ring, token, headers = limited(live)
+        headers["Idempotency-Key"] = "once"
+        with pytest.raises(httpx.ReadTimeout):
+            live.client.post(GENERATIONS, json=ASKED, headers=headers, timeout=0.5)
+        assert spent(live, ring, token) == (40_000, 0)
+        assert newest(live)["remote_attempts"][0]["billed"] == "maybe"
+        again = live.client.post(GENERATIONS, json=ASKED, headers=headers)
+        check_error(again, 400, param="Idempotency-Key")
+    assert gateway.paid == 1
+
+
+def test_a_call_is_on_record_before_it_is_sent(tmp_path, gateway):
+    """So a server that is killed meanwhile has told of it, and what it may have cost is booked."""
+    gateway.fault = "slow_reply"
+    with serving(settings(tmp_path, gateway)) as live, ThreadPoolExecutor() as pool:
+        _, _, headers = limited(live)
+        asked = pool.submit(live.client.post, GENERATIONS, json=ASKED, headers=headers)
+        assert gateway.polled.wait(10)
+        row = row_of(live)
+        assert (row.status, row.sent_to) == ("processing", "127.0.0.1")
+        assert row.sent_bytes > 0
+        assert [a["billed"] for a in row.remote_attempts] == ["maybe"]
+        assert row.remote_job == {"jobs": [], "spent_micros": 40_000}
+        asked.result()
+        assert newest(live)["cost"] == 0.04
+        row = row_of(live)
+        assert row.remote_job is None
+
+
+def test_a_call_whose_request_is_cancelled_is_booked(tmp_path, gateway):
+    gateway.fault = "slow_reply"
+    with serving(settings(tmp_path, gateway)) as live, ThreadPoolExecutor() as pool:
+        ring, token, headers = limited(live)
+        asked = pool.submit(live.client.post, GENERATIONS, json=ASKED, headers=headers)
+        assert gateway.polled.wait(10)
+        row = row_of(live)
+        live.client.delete(f"/v1/requests/{row.id}", headers=headers)
+        assert asked.result().status_code == 499
+        assert spent(live, ring, token) == (40_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "billed", "cost"),
+    [("cut_reply", "maybe", 40_000), ("half_reply", "maybe", 40_000), ("401", "no", 0)],
+)
+def test_each_failure_is_an_attempt(tmp_path, gateway, fault, billed, cost):
+    gateway.fault = fault
+    with serving(settings(tmp_path, gateway)) as live:
+        ring, token, headers = limited(live)
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            live.client.post(GENERATIONS, json=ASKED, headers=headers)
+        record = newest(live)
+        assert (record["status"], record["sent_to"]) == ("upstream_failure", "127.0.0.1")
+        assert [a["billed"] for a in record["remote_attempts"]] == [billed]
+        assert spent(live, ring, token) == (cost, 0)
+
+
+def test_who_leaves_while_a_link_is_fetched_pays_what_it_cost(tmp_path, gateway):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        link = f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"
+        body = {"data": [{"url": link}], "metadata": {"cost": 0.03}}
+        gateway.answer = spoken(json.dumps(body).encode())
+        given = {"passthrough_mirror": True, "local_hosts": "127.0.0.1"}
+        with serving(settings(tmp_path, gateway, **given)) as live:
+            ring, token, headers = limited(live)
+            with pytest.raises(httpx.ReadTimeout):
+                live.client.post(GENERATIONS, json=ASKED, headers=headers, timeout=0.5)
+            assert spent(live, ring, token) == (30_000, 0)
+            assert newest(live)["status"] == "cancelled"
+
+
+def test_a_header_that_cannot_be_handed_on_is_left_out(tmp_path, gateway):
+    def answer(_: Any) -> Response:
+        reply = Response(b'{"cost": 0.03}', media_type="application/json")
+        reply.raw_headers.append((b"x-lumenfall-model", "\u2192".encode()))
+        return reply
+
+    gateway.answer = answer
+    with serving(settings(tmp_path, gateway)) as live:
+        reply = live.client.post(GENERATIONS, json=ASKED)
+        assert (reply.status_code, reply.headers["x-lumenfall-model"]) == (200, "unknown")
+        assert newest(live)["cost"] == 0.03
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        {"total_cost_micros": True},
+        {"total_cost_micros": 1 << 53},
+        {"total_cost_micros": None},
+        {"total_cost_micros": 1, "more": "x" * (2 << 20)},
+    ],
+)
+def test_a_quote_is_a_plain_number_in_a_short_reply(tmp_path, gateway, estimate):
+    gateway.estimate = estimate
+    with serving(settings(tmp_path, gateway)) as live:
+        _, _, headers = limited(live)
+        reply = live.client.post(GENERATIONS, json=ASKED, headers=headers)
+        check_error(reply, 400, param="model")
+        record = newest(live)
+        assert record["sent_to"] == "127.0.0.1"
+        assert record["sent_bytes"] == int(reply.request.headers["content-length"])
+    assert gateway.paid == 0
+
+
+def test_a_server_of_the_house_costs_nothing(tmp_path, gateway):
+    with serving(house(tmp_path, gateway)) as live:
+        ring, token, headers = limited(live)
+        assert live.client.post(GENERATIONS, json=ASKED, headers=headers).status_code == 200
+        record = newest(live)
+        assert (record["cost"], record["remote_attempts"][0]["billed"]) == (0, "no")
+        assert spent(live, ring, token) == (0, 0)
+    assert gateway.queries == [""]
+
+
+def test_a_public_server_is_none_of_the_house(tmp_path, gateway, monkeypatch):
+    async def elsewhere(_: Passthrough) -> bool:
+        return False
+
+    monkeypatch.setattr(Passthrough, "is_of_house", elsewhere)
+    with serving(house(tmp_path, gateway, local_only=False)) as live:
+        ring, token, headers = limited(live)
+        _, inside = ring.create("in", remote=False)
+        refused = {"Authorization": f"Bearer {inside}"}
+        reply = live.client.post(GENERATIONS, json=ASKED, headers=refused)
+        check_error(reply, 404, "MODEL_DISABLED", "model")
+        assert not gateway.queries
+        assert live.client.post(GENERATIONS, json=ASKED, headers=headers).status_code == 200
+        assert gateway.queries == ["dryRun=true", ""]
+        assert spent(live, ring, token) == (40_000, 0)
+
+
+def test_a_repeat_is_not_paid_for_again(tmp_path, gateway):
+    with serving(settings(tmp_path, gateway)) as live:
+        headers = {"Idempotency-Key": "once"}
+        first = live.client.post(GENERATIONS, json=ASKED, headers=headers)
+        assert first.status_code == 200
+        again = live.client.post(GENERATIONS, json=ASKED, headers=headers)
+        message = check_error(again, 400, param="Idempotency-Key")
+        assert first.headers["x-request-id"] in message
+        other = live.client.post(GENERATIONS, json={**ASKED, "n": 2}, headers=headers)
+        check_error(other, 400, param="Idempotency-Key")
+        assert gateway.paid == 1
+        headers = {"Idempotency-Key": "edit"}
+        edit = {"model": "gemini-3-pro-image"}
+        assert live.edit(edit, headers=headers).status_code == 200
+        check_error(live.edit(edit, headers=headers), 400, param="Idempotency-Key")
+        assert gateway.paid == 2
+        vary = {"data": {"model": "dall-e-2"}, "files": {"image": ("a.png", png(), "image/png")}}
+        headers = {"Idempotency-Key": "vary"}
+        for status in (200, 400):
+            reply = live.client.post(
+                "/openai/v1/images/variations", headers=headers, **copy.deepcopy(vary)
+            )
+            assert reply.status_code == status
+        assert "passed on before" in reply.text
+        assert gateway.paid == 3
+
+
+def test_a_repeat_of_what_was_refused_tries_again(tmp_path, gateway):
+    gateway.fault, gateway.times = "400", 1
+    with serving(settings(tmp_path, gateway)) as live:
+        headers = {"Idempotency-Key": "once"}
+        for status in (400, 200):
+            reply = live.client.post(GENERATIONS, json=ASKED, headers=headers)
+            assert reply.status_code == status, reply.text
+            newest(live)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"data: {}\n\n" * 9, "text/event-stream"), (b"[" + b"1," * (34 << 20), "application/json")],
+)
+def test_what_cannot_be_mirrored_is_handed_on_as_it_came(tmp_path, gateway, content, kind):
+    half = len(content) // 2
+    gateway.answer = lambda _: StreamingResponse(
+        iter((content[:half], content[half:])), media_type=kind
+    )
+    with serving(settings(tmp_path, gateway, passthrough_mirror=True)) as live:
+        reply = live.client.post(GENERATIONS, json=ASKED)
+        assert reply.status_code == 200
+        assert reply.content == content
+
+
+def test_an_event_stream_is_not_waited_for(tmp_path, gateway):
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+        await asyncio.to_thread(seen.wait, 10)
+        yield b"data: 2\n\n"
+
+    seen = threading.Event()
+    gateway.answer = lambda _: StreamingResponse(slowly(), media_type="text/event-stream")
+    given = settings(tmp_path, gateway, passthrough_mirror=True)
+    with serving(given) as live, live.client.stream("POST", GENERATIONS, json=ASKED) as reply:
+        pieces = reply.iter_raw()
+        assert next(pieces) == b"data: 1\n\n"
+        seen.set()
+        assert next(pieces) == b"data: 2\n\n"
+
+
+def test_the_servers_key_is_told_to_nobody(tmp_path, gateway):
+    echo = f'{{"error": {{"message": "{"x" * 700} Bearer {KEYS["lumenfall"]}"}}}}'
+    gateway.answer = spoken(echo.encode(), status_code=422, headers={"x-should-retry": "false"})
+    with serving(settings(tmp_path, gateway)) as live:
+        reply = live.client.post(f"{GENERATIONS}?api_key=secret&dryRun=no", json=ASKED)
+        assert (reply.status_code, reply.headers["x-should-retry"]) == (422, "false")
+        assert reply.json()["error"]["message"] == "x" * 700 + " Bearer ***"
+    assert gateway.queries == [""]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"model": "dall-e-9", "model": "flux.2-max"}',
+        '{"Model": "dall-e-9", "mod\\u0065l": "flux.2-max"}',
+    ],
+)
+def test_a_body_that_names_two_models_is_refused(tmp_path, gateway, body):
+    with serving(settings(tmp_path, gateway)) as live:
+        ring = KeyRing(Database.of(live.settings))
+        _, token = ring.create("one", models=["flux.2-max"])
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        reply = live.client.post(GENERATIONS, content=body, headers=headers)
+        check_error(reply, 400, param="model")
+        form = {"files": [("model", (None, "dall-e-9")), ("model", (None, "flux.2-max"))]}
+        del headers["Content-Type"]
+        reply = live.client.post("/openai/v1/images/variations", headers=headers, **form)
+        check_error(reply, 400, param="model")
+    assert not gateway.queries

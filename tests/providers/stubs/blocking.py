@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -142,7 +143,9 @@ class VertexStub(Blocking):
 
 
 class GatewayStub(Blocking):
-    """Everything under /openai/v1."""
+    """Everything under /openai/v1. `estimate` is what a dry run of what is passed through tells,
+    None where it is taken for a run; `answer` makes the reply of a run.
+    """
 
     refusals: ClassVar[dict[str, tuple[int, Any]]] = {
         code: (status, {"error": {"message": words, "type": "t", "code": name}})
@@ -156,6 +159,12 @@ class GatewayStub(Blocking):
             ("policy", 400, "UPSTREAM_ERROR", "content policy"),
         )
     }
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.estimate: Any = {"estimated": True, "total_cost_micros": 40000, "currency": "USD"}
+        self.answer: Callable[[Request], Response] | None = None
+        self.queries: list[str] = []
 
     def routes(self) -> list[Route]:
         """Edits, and whatever is passed through."""
@@ -188,9 +197,10 @@ class GatewayStub(Blocking):
 
     async def _other(self, request: Request) -> Response:
         raw = await request.body()
-        if request.query_params.get("dryRun") == "true":
+        self.queries.append(str(request.query_params))
+        if request.query_params.get("dryRun") == "true" and self.estimate is not None:
             self.calls["dry"] += 1
-            return JSONResponse({"estimated": True, "total_cost_micros": 40000, "currency": "USD"})
+            return JSONResponse(self.estimate)
         if (early := self.early(request)) is not None:
             return early
         self.paid += 1
@@ -200,9 +210,11 @@ class GatewayStub(Blocking):
             {
                 "raw": raw,
                 "type": request.headers["content-type"],
-                "query": str(request.query_params),
             },
         )
+        if self.answer is not None:
+            self.polled.set()
+            return self.answer(request)
         entry = {"url": "https://media.lumenfall.ai/a.png"}
         if self.fault == "own_link":
             self.jobs[f"raw-{self.paid}"].result = self.picture((8, 8))
