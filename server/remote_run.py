@@ -122,10 +122,10 @@ class RemoteRun:
             if each.route.provider.id == job.provider:
                 self.quoted[self._index] = self._quote(name_of(each.route))
         sending = job.state == "sending"
-        hosts, size = self._hosts(), self._sent_bytes()
+        hosts = self._hosts()
         if sending:  # its provider gets the picture, whatever follows
             hosts.append(self.providers.host_of(job.provider))
-            size += max((bytes_of(c.task, self.plan.sendable) for c in self._asked), default=0)
+        size = self._sent_bytes()
         told = {"remote_job": self._jobs(), "sent_to": _listed(hosts), "sent_bytes": size}
         try:
             await self.keep(told, sending)
@@ -232,7 +232,9 @@ class RemoteRun:
         return told + [host for each in self._asked for host in each.task.trail.sent_to]
 
     def _sent_bytes(self) -> int:
-        sent = [attempt for attempt in self.attempts if attempt.get("sent_to")]
+        # What is under way is taken as sent, but for what an earlier process has sent already.
+        going = () if self._index in self.earlier.jobs else (True,)
+        sent = [attempt for attempt in self.attempts if attempt.get("sent_to", going)]
         size = self.earlier.sent_bytes + self.plan.asked_bytes
         return size + sum(self._bytes_of(attempt) for attempt in sent)
 
