@@ -53,9 +53,10 @@ def ask(client: httpx.Client, box: Box, token: str, index: int, over: threading.
     if model == "seedvr-image-upscale":
         data["scale_factor"] = "2"
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": f"wish-{index}"}
+    picture = png((400, 320))
     while not over.is_set():
         try:
-            files = {"image": ("a.png", png((400, 320)), "image/png")}
+            files = {"image": ("a.png", picture, "image/png")}
             reply = client.post(box.url + EDITS, data=data, files=files, headers=headers)
         except httpx.TransportError:
             time.sleep(0.05)
