@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from upscale.server.records.database import Database
 from upscale.server.records.queue import LOCAL, TAKING, requeue_in
@@ -104,9 +104,12 @@ def lost(database: Database, place: str, before: int) -> list[Row]:
     return [row for row in rows if row.owner not in cared]
 
 
+# A paid call that nobody can be asked for, as a record has it: what was passed on (`forwarded`).
+_PASSED_ON = _table.remote_job.startswith('{"jobs": []')
 _INTERRUPTED: dict[Any, Any] = {
     "status": "cancelled",
-    "idempotency_key": None,
+    # A repeat tries once more, but where that would certainly be paid for once more.
+    "idempotency_key": case((_PASSED_ON, _table.idempotency_key), else_=None),
     "error_status": 503,
     "error_code": "REQUEST_INTERRUPTED",
     "error_message": "The server stopped while this request was at work.",

@@ -268,3 +268,17 @@ def test_what_the_dead_left_is_set_right_and_the_living_are_left_alone(url: str)
             assert read(RequestLog(last), running).status == "upstream_failure"
             assert read(RequestLog(last), queued).attempts == 0  # taken twice, and never begun
             assert read(RequestLog(living), beside).status == "pending"
+
+
+def test_the_name_of_what_was_passed_on_stays_taken(url: str) -> None:
+    """A repeat would be paid for again."""
+    with opened(url) as dying:
+        log = RequestLog(dying)
+        passed_on = arrived(log, idempotency_key="abc")
+        log.change(passed_on, early=True, remote_job={"jobs": [], "spent_micros": 40_000})
+        asked_for = arrived(log, idempotency_key="def")
+        log.change(asked_for, early=True, remote_job={"jobs": [{"index": 0}], "spent_micros": 0})
+    with opened(url) as next_one:
+        assert set(recover(next_one, "").cancelled) == {passed_on, asked_for}
+        names = [read(RequestLog(next_one), id).idempotency_key for id in (passed_on, asked_for)]
+        assert names == ["abc", None]
