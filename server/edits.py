@@ -20,7 +20,7 @@ from upscale.server.edit import Edit, Upload, fetch_upload, read_edit
 from upscale.server.finishing import Wanted
 from upscale.server.forms import Form
 from upscale.server.forwarding import forward_edit, may_forward
-from upscale.server.parameters import is_dry_run, read_model, read_user
+from upscale.server.parameters import is_dry_run, read_user
 from upscale.server.recording import Recording
 from upscale.server.records.keys import Key
 from upscale.server.repeats import replayed
@@ -80,8 +80,8 @@ async def _dry_run(
     except ModelNotFound:
         if not await may_forward(ours, key):
             raise
-        body, model = _as_it_came(folder), read_model(form)
-        return await forward_edit(request, ours, folder, body, model, key, None)
+        body = _as_it_came(folder)
+        return await forward_edit(request, ours, folder, body, form, key, None)
     upload = await _upload(request, ours, edit, folder)
     if edit.network is None:
         return await remote_edit.dry_run(request, ours, edit, upload, folder, key)
@@ -103,8 +103,8 @@ async def _run(
     except ModelNotFound:
         if not await may_forward(ours, record.key):
             raise
-        body, model = _as_it_came(folder), read_model(form)
-        return await forward_edit(request, ours, folder, body, model, record.key, record)
+        body = _as_it_came(folder)
+        return await forward_edit(request, ours, folder, body, form, record.key, record)
     upload = await _upload(request, ours, edit, folder)
     wanted = Wanted(
         n=edit.parameters.n,

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from upscale.errors import InvalidRequest
 from upscale.server.body import read_form, spool_body
+from upscale.server.forms import Form
 from upscale.server.services import Services
 from upscale.server.spool import RequestFolder
 from upscale.server.wishes import fingerprint
@@ -42,16 +43,23 @@ async def read_body(request: Request, ours: Services, folder: RequestFolder, bod
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         form = await read_form(request, folder, *limits, copy=body)
-        names = {str(name) for name in form.fields.get("model", ())}
-        if len(names) > 1:
-            raise _two_models()
+        names = models_in(form)
         # The boundary is another one each time.
         mark = await asyncio.to_thread(fingerprint, form)
-        return Named(names.pop()[:_NAME] if names else None, _marked(request, kind, mark))
+        return Named(names[0][:_NAME] if names else None, _marked(request, kind, mark))
     await spool_body(request, folder, body, *limits)
     mark = _marked(request, content_type, await asyncio.to_thread(hash_file, body))
     is_json = kind == "application/json"
     return Named(await asyncio.to_thread(_model_in, body) if is_json else None, mark)
+
+
+def models_in(form: Form) -> list[str]:
+    """The name of the model, where a form has one. Raises InvalidRequest where it has two."""
+    found = [values for name, values in form.fields.items() if name.lower() == "model"]
+    names = list(dict.fromkeys(str(value) for values in found for value in values))
+    if len(found) > 1 or len(names) > 1:
+        raise _two_models()
+    return names
 
 
 def _marked(request: Request, kind: str, mark: str) -> str:

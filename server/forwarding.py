@@ -24,11 +24,12 @@ from upscale.providers.outcome import Failure, told
 from upscale.providers.passthrough import MOST_MICROS, Forwarded, Passthrough
 from upscale.server import audit
 from upscale.server.access import caller, check_model
+from upscale.server.forms import Form
 from upscale.server.forwarded import Call
-from upscale.server.forwarded_body import Named, read_body
+from upscale.server.forwarded_body import Named, models_in, read_body
 from upscale.server.handing_on import HandedOn, gathered
 from upscale.server.mirroring import MOST_BYTES, may_hold_links, mirrored
-from upscale.server.parameters import is_dry_run
+from upscale.server.parameters import is_dry_run, read_model
 from upscale.server.recording import Recording
 from upscale.server.records.keys import Key
 from upscale.server.repeats import not_kept
@@ -89,12 +90,14 @@ async def forward_edit(
     ours: Services,
     folder: RequestFolder,
     body: Path,
-    model: str,
+    form: Form,
     key: Key | None,
     record: Recording | None,
 ) -> Response:
-    """Pass an edit by a model on that is unknown here; `body` is as it came."""
+    """Pass an edit by a model on that is unknown here: `form`, which came as `body`."""
     target = await _target(ours, key)
+    models_in(form)  # of two, another one may count elsewhere
+    model = read_model(form)
     check_model(key, (model,))
     if record is not None:
         await record.change(model=model)

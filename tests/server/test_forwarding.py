@@ -591,8 +591,11 @@ def test_a_body_that_names_two_models_is_refused(tmp_path, gateway, body):
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         reply = live.client.post(GENERATIONS, content=body, headers=headers)
         check_error(reply, 400, param="model")
-        form = {"files": [("model", (None, "dall-e-9")), ("model", (None, "flux.2-max"))]}
         del headers["Content-Type"]
-        reply = live.client.post("/openai/v1/images/variations", headers=headers, **form)
+        for name in ("model", "Model"):
+            form = {"files": [(name, (None, "dall-e-9")), ("model", (None, "flux.2-max"))]}
+            reply = live.client.post("/openai/v1/images/variations", headers=headers, **form)
+            check_error(reply, 400, param="model")
+        reply = live.edit({"Model": "dall-e-9", "model": "flux.2-max"}, headers=headers)
         check_error(reply, 400, param="model")
     assert not gateway.queries
