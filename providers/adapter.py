@@ -96,6 +96,9 @@ class Adapter(ABC):
         if self.clock.now() >= task.deadline:
             raise Failure(Kind.TOO_LATE, "there was no time left to ask.", billed="no")
         await task.note(job)
+        # Who gets the picture is known before it goes: a call that is cut has sent it all the same.
+        known = list(task.trail.sent_to)
+        task.trail.sent(host_in(url))
         for attempt in range(self.sends):
             try:
                 reply = await self.transport.paid(
@@ -103,9 +106,9 @@ class Adapter(ABC):
                 )
             except Failure as failure:
                 if failure.billed == "no":
+                    task.trail.sent_to[:] = known
                     await task.note(job.now("unsent", billed="no"))
                 raise
-            task.trail.sent(host_in(url))
             if reply.good or self.job_id(reply):
                 return reply
             pause = self._idle(reply, attempt)

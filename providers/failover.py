@@ -101,6 +101,12 @@ async def _attempted(
     except UpscaleError as error:  # ours, as a full disk
         attempt |= {"error": error.code, "message": error.message, "billed": "maybe"}
         raise
+    except Exception:  # what nobody has foreseen may have been paid for
+        log.exception("a provider's answer")
+        unknown = Failure(Kind.RUN_FAILED, "its answer is not understood.", billed="maybe")
+        attempt |= unknown.to_json()
+        _blame(candidate, unknown, health)
+        raise unknown from None
     finally:
         attempt["seconds"] = round(adapter.clock.now() - began, 3)
         attempt["sent_to"] = list(candidate.task.trail.sent_to)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from upscale import logs
-from upscale.providers import mapping
+from upscale.providers import mapping, numbers
 from upscale.providers.body import file_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
@@ -67,7 +67,7 @@ class Fal(QueueAdapter):
 
     def job_id(self, reply: Reply) -> str:
         """`request_id`, which the headers repeat."""
-        said = reply.json().get("request_id") if reply.good else None
+        said = reply.json().get("request_id")
         known = said or (reply.headers.get("x-fal-request-id") if reply.good else None)
         return str(known) if known and str(known).replace("-", "").isalnum() else ""
 
@@ -135,7 +135,7 @@ class Fal(QueueAdapter):
             cost_micros=cost,
             units=units,
             unit="unit",
-            seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
+            seconds=numbers.seconds(seconds) or 0.0,
             facts={"host": file.host},
         )
 
@@ -146,7 +146,7 @@ class Fal(QueueAdapter):
         if reply.status >= 500 or reply.status == 499 or units == 0:
             return "no", 0
         cost = self.micros(units, self.unit_prices.get(job.endpoint))
-        return ("yes" if reply.good else "maybe"), cost
+        return ("yes" if reply.good or units else "maybe"), cost
 
     async def cancel(self, job: RemoteJob) -> bool:
         """PUT the cancel URL."""
@@ -166,7 +166,9 @@ class Fal(QueueAdapter):
         )
         url = self.site.url(PLATFORM, f"/v1/models/requests/by-endpoint?{query}")
         reply = await self.transport.free("GET", url)
-        if not job.mark or not reply.good:
+        if not reply.good:
+            raise Failure(Kind.BROKEN, f"it did not list its requests (HTTP {reply.status}).")
+        if not job.mark:
             return None
         for item in (i for rows in reply.json().values() if isinstance(rows, list) for i in rows):
             sent = item.get("json_input") if isinstance(item, dict) else None
@@ -187,13 +189,11 @@ class Fal(QueueAdapter):
             reply = await self.transport.free("GET", url)
             if not reply.good:
                 raise self.refusal(reply)
-            for entry in reply.json().get("prices", ()):
-                try:
-                    price = Decimal(str(entry["unit_price"]))
-                    if price.is_finite() and price >= 0 and entry.get("currency", "USD") == "USD":
-                        found[str(entry["endpoint_id"])] = (price, str(entry.get("unit", "")))
-                except (KeyError, TypeError, InvalidOperation):
-                    continue
+            entries = reply.json().get("prices")
+            for entry in entries if isinstance(entries, list) else ():
+                price = numbers.amount(entry.get("unit_price")) if isinstance(entry, dict) else None
+                if price is not None and entry.get("currency", "USD") == "USD":
+                    found[str(entry.get("endpoint_id"))] = (price, str(entry.get("unit", "")))
         return found
 
     def kind_of(self, reply: Reply) -> Kind:
@@ -250,8 +250,8 @@ class Fal(QueueAdapter):
         words = self.words(reply) if not reply.good else ""
         words = words or self.site.scrub(seen.data.get("error") or seen.data.get("error_type"))
         kind, billed = self._classed(reply, str(seen.data.get("error_type") or ""))
-        if units == 0:
-            billed, cost = "no", 0
+        if units is not None:
+            billed, cost = ("yes", cost) if units else ("no", 0)
         return Failure(
             kind,
             words or "the run failed.",
@@ -287,11 +287,7 @@ class Fal(QueueAdapter):
 
 
 def _units(reply: Reply) -> Decimal | None:
-    try:
-        units = Decimal(reply.headers["x-fal-billable-units"])
-    except (KeyError, InvalidOperation):
-        return None
-    return units if units.is_finite() and units >= 0 else None
+    return numbers.amount(reply.headers.get("x-fal-billable-units"))
 
 
 def _error_type(reply: Reply) -> str:

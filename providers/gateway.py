@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
-from upscale.providers import mapping
+from upscale.providers import mapping, numbers
 from upscale.providers.adapter import host_in
 from upscale.providers.blocking import BlockingAdapter
 from upscale.providers.body import Body, form_body
@@ -37,7 +36,9 @@ class Gateway(BlockingAdapter):
         if not reply.good:
             raise self.refusal(reply)
         total = reply.json().get("total_cost_micros")
-        return total if isinstance(total, int) and total >= 0 else None
+        if isinstance(total, bool) or not isinstance(total, int):
+            return None
+        return total if 0 <= total < 2**53 else None
 
     async def run(self, task: RemoteTask) -> RemoteResult:
         """POST the edit, fetch its picture."""
@@ -97,8 +98,5 @@ def _form(task: RemoteTask) -> Body:
 
 
 def _micros(cost: object) -> int | None:
-    try:
-        dollars = Decimal(str(cost))
-    except InvalidOperation:
-        return None
-    return round(dollars * 1_000_000) if dollars.is_finite() and dollars >= 0 else None
+    dollars = numbers.amount(cost)
+    return None if dollars is None else round(dollars * 1_000_000)

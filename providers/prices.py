@@ -13,6 +13,7 @@ from upscale.providers import mapping
 from upscale.providers.task import RemoteTask
 
 _PIXELS = 1_000_000
+_LONGEST_SECONDS = 1e6
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PriceBook:
 
     def learn(self, endpoint: str, seconds: float) -> None:
         """A run took so long: a running mean, for prices by time."""
-        if seconds > 0:
+        if 0 < seconds < _LONGEST_SECONDS:
             known = self.seconds.get(endpoint, seconds)
             self.seconds[endpoint] = known + (seconds - known) / 4
 

@@ -145,6 +145,8 @@ class QueueAdapter(Adapter):
             # A 500 is the provider's own word; what stands in between knows less.
             pauses = _LOOK_UPS[:1] if failure.http == 500 else _LOOK_UPS
             found = await self._look(task, noted[0], pauses)
+            if found is None and failure.http == 504:  # its job may come to be listed yet
+                raise Failure(Kind.IN_DOUBT, failure.message, http=504) from None
             if found is None:
                 raise
             await task.note(found)
@@ -163,15 +165,21 @@ class QueueAdapter(Adapter):
     async def _look(
         self, task: RemoteTask, job: RemoteJob, pauses: Sequence[float] = _LOOK_UPS
     ) -> RemoteJob | None:
-        """Whether the job exists, asked a few times: it may not be listed at once."""
+        """Whether the job exists, asked a few times: it may not be listed at once. Raises Failure
+        where nobody could be asked: that the job is not there is not known then.
+        """
+        asked = False
         for pause in pauses:
             if self.clock.now() + pause > task.deadline:
                 break
             await self.clock.sleep(pause)
             with contextlib.suppress(Failure):
                 found = await self.find(job)
+                asked = True
                 if found is not None:
                     return found
+        if not asked:
+            raise Failure(Kind.IN_DOUBT, "no reply came, and it could not be asked for the job.")
         return None
 
     async def _wait(self, task: RemoteTask, job: RemoteJob) -> Seen:
@@ -229,11 +237,14 @@ class QueueAdapter(Adapter):
         """What a job cost that was asked to stop."""
         billed: Billed = "maybe"
         cost: int | None = None
-        with contextlib.suppress(Failure):
-            await self.cancel(job)
-        await self.clock.sleep(_LAST_LOOK)
-        with contextlib.suppress(Failure):
-            seen = await self.poll(job)
-            if seen is not None and seen.done:
-                billed, cost = await self.bill(job, seen)
+        # Whoever waits for the end of it does not wait for a provider that hangs.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                with contextlib.suppress(Failure):
+                    await self.cancel(job)
+                await self.clock.sleep(_LAST_LOOK)
+                with contextlib.suppress(Failure):
+                    seen = await self.poll(job)
+                    if seen is not None and seen.done:
+                        billed, cost = await self.bill(job, seen)
         return billed, cost

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import ClassVar
 
-from upscale.providers import mapping
+from upscale.providers import mapping, numbers
 from upscale.providers.blocking import BlockingAdapter
 from upscale.providers.body import form_body
 from upscale.providers.download import download
@@ -61,8 +61,4 @@ class Recraft(BlockingAdapter):
 
 
 def _units(value: object) -> Decimal | None:
-    try:
-        units = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return units if units.is_finite() and units >= 0 else None
+    return numbers.amount(value)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from upscale.providers import mapping
+from upscale.providers import mapping, numbers
 from upscale.providers.body import form_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
@@ -65,7 +65,7 @@ class Replicate(QueueAdapter):
 
     def job_id(self, reply: Reply) -> str:
         """`id` of the prediction."""
-        said = reply.json().get("id") if reply.good else None
+        said = reply.json().get("id")
         return said if isinstance(said, str) and said.isalnum() else ""
 
     def opened(self, job: RemoteJob, reply: Reply) -> RemoteJob:
@@ -138,6 +138,8 @@ class Replicate(QueueAdapter):
             if url is None or not job.mark:
                 return None
             reply = await self.transport.free("GET", url)
+            if not reply.good:
+                raise Failure(Kind.BROKEN, f"it did not list its jobs (HTTP {reply.status}).")
             data = reply.json()
             rows: Any = data.get("results")
             for item in rows if isinstance(rows, list) else ():
@@ -201,7 +203,7 @@ class Replicate(QueueAdapter):
     def _failed(self, job: RemoteJob, seen: Seen, cost: int | None) -> Failure:
         status, error = seen.data.get("status"), self.site.scrub(seen.data.get("error") or "")
         unsafe = status == "failed" and _UNSAFE.search(error)
-        billed: Billed = "no" if status == "aborted" else "maybe"
+        billed: Billed = "no" if status == "aborted" else "yes" if cost else "maybe"
         return Failure(
             Kind.POLICY if unsafe else Kind.RUN_FAILED,
             f"the run failed: {error}" if error else f"the run ended as {status}.",
@@ -225,5 +227,4 @@ class Replicate(QueueAdapter):
 def _predict_time(data: Mapping[str, Any]) -> Decimal | None:
     metrics = data.get("metrics")
     value = metrics.get("predict_time") if isinstance(metrics, dict) else None
-    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
-    return Decimal(str(value)) if good else None
+    return numbers.amount(value)

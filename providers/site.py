@@ -4,6 +4,7 @@ believed. Data from settings; connects to nothing.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -93,7 +94,8 @@ class Site:
     def scrub(self, text: object) -> str:
         """A provider's words without its key, secrets of URLs and control characters, cut."""
         shown = str(text)
-        for secret in (self.secret, *self.secret.split(":")):
+        coded = (b64encode(text.encode()).decode() for text in (self.secret, f"{self.secret}:"))
+        for secret in (self.secret, *self.secret.split(":"), *coded):
             if len(secret) >= _SHORTEST_SECRET:
                 shown = shown.replace(secret, "***")
         shown = "".join(c if c.isprintable() else " " for c in str(logs.mask("", shown)))

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from upscale.providers import mapping
+from upscale.providers import mapping, numbers
 from upscale.providers.body import form_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
@@ -147,8 +147,11 @@ class Topaz(QueueAdapter):
     async def find(self, job: RemoteJob) -> RemoteJob | None:
         """The job whose file has the request's name."""
         url = self.site.url(HOST, f"{_ROOT}/status?paginated=true&limit=50")
-        value = (await self.transport.free("GET", url)).value()
-        rows = [value] if isinstance(value, list) else list((value or {}).values())
+        reply = await self.transport.free("GET", url)
+        value = reply.value()
+        if not reply.good or not isinstance(value, list | dict):
+            raise Failure(Kind.BROKEN, f"it did not list its jobs (HTTP {reply.status}).")
+        rows = [value] if isinstance(value, list) else list(value.values())
         for item in (i for row in rows if isinstance(row, list) for i in row):
             if isinstance(item, dict) and item.get("filename") == job.mark and job.mark:
                 return job.now("running", id=str(item.get("process_id", "")))
@@ -166,16 +169,12 @@ class Topaz(QueueAdapter):
         return reply.json().get("download_url")
 
     def _pause(self, eta: object) -> float:
-        try:
-            left = float(str(eta)) - self.clock.wall()
-        except ValueError:
+        at = numbers.amount(eta)
+        if at is None:
             return _SHORTEST
+        left = float(at) - self.clock.wall()
         return min(_LONGEST, max(_SHORTEST, left / 3))
 
 
 def _credits(data: Mapping[str, Any]) -> Decimal | None:
-    try:
-        credits = Decimal(str(data["credits"]))
-    except (KeyError, InvalidOperation):
-        return None
-    return credits if credits.is_finite() and credits >= 0 else None
+    return numbers.amount(data.get("credits"))

@@ -27,6 +27,7 @@ from upscale.providers.site import Site, host_of, plain_url
 CONNECT_SECONDS = 5.0
 STALL_SECONDS = 30.0
 _REPLY_BYTES = 4 << 20
+_UPLOAD_SECONDS, _SLOWEST_BYTES = 30.0, 20_000  # for bodies: a while, and so many a second
 _READ_SECONDS = 300.0  # for a body that trickles
 _MAX_ADDRESSES = 3
 _PORTS = {"http": 80, "https": 443}
@@ -128,12 +129,15 @@ class Transport:
                 limits=httpx.Limits(max_keepalive_connections=0),
             ) as client:
                 request = client.build_request("POST", url, headers=sent, content=sending)
-                response = await client.send(request, stream=True)
+                # In all, too: what comes byte by byte would never be late.
+                most = first_byte + CONNECT_SECONDS + _UPLOAD_SECONDS
+                async with asyncio.timeout(most + sending.length / _SLOWEST_BYTES):
+                    response = await client.send(request, stream=True)
                 try:
                     return await _read(response, max_bytes)
                 finally:
                     await response.aclose()
-        except (httpx.HTTPError, OSError) as fault:
+        except (httpx.HTTPError, OSError) as fault:  # a TimeoutError is an OSError
             early = isinstance(fault, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             if early or not sending.complete:
                 raise Failure(Kind.UNREACHED, f"not reached ({_why(fault)}).") from None
@@ -207,11 +211,13 @@ class Transport:
             content=sending,
             timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, write=STALL_SECONDS),
         )
-        response = await self._client.send(request, stream=True)
-        try:
-            return await _read(response, max_bytes)
-        finally:
-            await response.aclose()
+        size = 0 if sending is None else sending.length
+        async with asyncio.timeout(seconds + CONNECT_SECONDS + size / _SLOWEST_BYTES):
+            response = await self._client.send(request, stream=True)
+            try:
+                return await _read(response, max_bytes)
+            finally:
+                await response.aclose()
 
     async def tls(self) -> ssl.SSLContext:
         """The certificates that are believed."""

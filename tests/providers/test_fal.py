@@ -13,7 +13,7 @@ from tests.providers.rig import Rig
 from tests.providers.stubs.base import Stub
 from tests.providers.tools import KEYS
 from upscale.providers.fal import Fal
-from upscale.providers.outcome import Kind
+from upscale.providers.outcome import Failure, Kind
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ def test_a_lost_reply_that_cannot_be_looked_up_is_in_doubt(rig: Rig) -> None:
 FAILED = {
     "completed_error": (Kind.RUN_FAILED, "no", True),
     "result_500": (Kind.RUN_FAILED, "no", True),
-    "result_422": (Kind.INPUT, "maybe", False),
+    "result_422": (Kind.INPUT, "yes", False),
     "result_422_free": (Kind.INPUT, "no", False),
-    "policy": (Kind.POLICY, "maybe", False),
+    "policy": (Kind.POLICY, "yes", False),
     "no_output": (Kind.BAD_RESULT, "yes", False),
     "data_uri": (Kind.BAD_RESULT, "yes", False),
     "no_picture": (Kind.BAD_RESULT, "yes", False),
@@ -223,3 +223,25 @@ def test_a_dead_host_is_not_reached(rig: Rig) -> None:
     finally:
         rig.stub.url = kept
     assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.UNREACHED, "no", True)
+
+
+def test_a_refusal_that_names_a_job_is_not_sent_again(rig: Rig) -> None:
+    rig.stub.fault, rig.stub.times = "late_503", 1
+    assert rig.run().job.id == "req-0001"
+    assert rig.stub.paid == 1
+
+
+def test_where_nobody_can_be_asked_the_call_stays_in_doubt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the list of requests cannot be had does not say that a job is not there."""
+
+    async def unlisted(self: Any, job: Any) -> None:
+        raise Failure(Kind.UNREACHED, "not reached.")
+
+    rig.stub.fault = "500"
+    failure = rig.fails()
+    assert (failure.kind, failure.elsewhere) == (Kind.BROKEN, True)
+    monkeypatch.setattr(Fal, "find", unlisted)
+    failure = rig.fails()
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.IN_DOUBT, "maybe", False)

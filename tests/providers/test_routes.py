@@ -22,6 +22,7 @@ from upscale.errors import (
     UpstreamError,
 )
 from upscale.models.catalogue import CatalogueModel, load_catalogue
+from upscale.providers.fal import Fal
 from upscale.providers.health import Health
 from upscale.providers.outcome import Failure, Kind
 from upscale.providers.registry import Providers
@@ -304,6 +305,20 @@ def test_the_settings_show_no_key() -> None:
     transport = providers.adapters["fal"].transport
     assert "sesame" not in repr(transport.site) + repr(vars(providers)) + repr(vars(transport))
     assert time.time() > 0
+
+
+def test_an_answer_that_nobody_has_foreseen_is_in_doubt_and_paid_for_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stumble(*_: object) -> None:
+        raise ValueError("an answer of another shape")
+
+    monkeypatch.setattr(Fal, "collect", stumble)
+    with pytest.raises(UpstreamError, match="may have been billed"):
+        house.serve("topaz-image-upscale")
+    assert [(a["provider"], a["billed"]) for a in house.attempts] == [("fal", "maybe")]
+    assert house.stubs["fal"].paid == 1
+    assert house.stubs["topaz"].paid == 0
 
 
 def test_vertex_is_off_until_it_is_configured() -> None:

@@ -424,6 +424,8 @@ def test_what_nobody_can_be_asked_about_is_booked_as_quoted_and_not_paid_for_aga
         assert round(row["cost"] * 1e6) == quoted > 0
         kept = live.client.get(f"/v1/requests/{row['id']}").json()
         assert [a["billed"] for a in kept["remote_attempts"]] == ["maybe"]
+        # The picture was with the provider when the connection broke.
+        assert (kept["sent_to"], kept["sent_bytes"] > 0) == ("127.0.0.1", True)
 
 
 def test_a_job_that_outlives_its_request_is_settled_when_it_has_ended(stubs, tmp_path, monkeypatch):

@@ -101,6 +101,8 @@ class FalStub(Stub):
             "status_url": f"{base}/status",
             "cancel_url": f"{base}/cancel",
         }
+        if self.now("late_503"):
+            return JSONResponse(body, 503, {"Retry-After": "1"})
         if self.fault == "no_urls":
             body = {"request_id": job.id}
         if self.fault == "foreign_urls":
