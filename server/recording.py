@@ -211,8 +211,8 @@ class Recording:
             raise JobCancelled("The request was cancelled.")
 
     async def fail(self, error: UpscaleError) -> None:
-        """End it with an error. Its idempotency key is free again, so that a repeat tries once more,
-        but where it may have been paid for.
+        """End it with an error. Its idempotency key is free again, so that a repeat tries anew, but
+        where it may have been paid for.
         """
         if self._over:
             return

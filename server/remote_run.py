@@ -267,7 +267,9 @@ class RemoteRun:
         that is the quote; one that can be asked is, later.
         """
         billed = attempt.get("billed")
-        if billed == "no" or (billed != "yes" and self.providers.keeps_jobs(attempt["provider"])):
+        if billed in (None, "no"):  # none: it is under way
+            return 0
+        if billed == "maybe" and self.providers.keeps_jobs(attempt["provider"]):
             return 0
         known = attempt.get("cost_micros")
         if isinstance(known, int):

@@ -8,7 +8,6 @@ import pytest
 
 from upscale.providers import numbers
 
-
 ABSURD = ["1e30", "1e999999999", "-1", "NaN", "inf", "", None, True, "9" * 401, [1]]
 
 
