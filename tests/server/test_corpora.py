@@ -28,7 +28,7 @@ folder = Path(sys.argv[1])
 logs.setup("info")
 serve(
     Settings(port=0, data_dir=folder / "data", weights_dir=folder / "weights", device="cpu"),
-    ready=lambda url: print(url, flush=True),
+    ready=lambda url, _: print(url, flush=True),
 )
 """
 

@@ -57,6 +57,7 @@ def test_who_watches_the_job_of_another_server_leaves_nothing_behind(
             job = Arrival("req_far", PATH, background=True, order="{}", place="far away")
             assert RequestLog(database).arrive(job) is None
         with live.client.stream("GET", "/v1/requests/req_far/events") as reply:
-            next(reply.iter_text())
+            pieces = reply.iter_text()  # named, so that it lives: its end would be the stream's
+            next(pieces)
             assert made[0].get("req_far") is not None
         wait_for(lambda: made[0].get("req_far") is None)

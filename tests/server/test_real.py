@@ -23,7 +23,7 @@ from pathlib import Path
 from upscale.server.main import serve
 from upscale.settings import Settings
 settings = Settings(port=0, data_dir=Path(sys.argv[1]), device="cpu", tile=64)
-serve(settings, ready=lambda url: print(url, flush=True))
+serve(settings, ready=lambda url, _: print(url, flush=True))
 """
 
 pytestmark = pytest.mark.slow
