@@ -7,16 +7,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from decimal import Decimal
 from typing import ClassVar
 
 from upscale import logs
-from upscale.models.quote import MICROS
-from upscale.providers import mapping
+from upscale.providers import mapping, numbers
 from upscale.providers.body import Body
 from upscale.providers.clock import Clock
-from upscale.providers.outcome import Failure, Kind
+from upscale.providers.outcome import Billed, Failure, Kind
 from upscale.providers.site import host_of, plain_url
 from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
 from upscale.providers.transport import Reply, Transport
@@ -24,6 +23,8 @@ from upscale.providers.transport import Reply, Transport
 log = logs.get("providers")
 
 _SHORT_WAIT = 10.0
+LATE_SECONDS = 10.0
+"""What was begun in time may end so much later."""
 
 
 class Adapter(ABC):
@@ -102,7 +103,12 @@ class Adapter(ABC):
         for attempt in range(self.sends):
             try:
                 reply = await self.transport.paid(
-                    url, body, headers=headers, first_byte=first_byte, max_bytes=max_bytes
+                    url,
+                    body,
+                    headers=headers,
+                    first_byte=first_byte,
+                    max_bytes=max_bytes,
+                    within=max(0.0, task.deadline - self.clock.now()) + LATE_SECONDS,
                 )
             except Failure as failure:
                 if failure.billed == "no":
@@ -111,15 +117,32 @@ class Adapter(ABC):
                 raise
             if reply.good or self.job_id(reply):
                 return reply
+            known = list(task.trail.sent_to)  # it answered, so it was sent
             pause = self._idle(reply, attempt)
             left = task.deadline - self.clock.now()
             if pause is None or attempt == self.sends - 1 or pause > min(_SHORT_WAIT, left):
                 break
             await self.clock.sleep(pause)
         refusal = self.refusal(reply)
-        if refusal.billed == "no":
+        if self.settled(refusal):
             await task.note(job.now("unsent", billed="no"))
         raise refusal
+
+    def settled(self, failure: Failure) -> bool:
+        """Whether a failed create certainly made no job."""
+        return failure.billed == "no"
+
+    @contextlib.asynccontextmanager
+    async def in_time(self, task: RemoteTask, billed: Billed) -> AsyncIterator[None]:
+        """What is awaited within ends a little after the task's time, however slowly a provider
+        trickles. Raises Failure (TOO_LATE) then.
+        """
+        left = max(0.0, task.deadline - self.clock.now())
+        try:
+            async with asyncio.timeout(left + LATE_SECONDS):
+                yield
+        except TimeoutError:
+            raise Failure(Kind.TOO_LATE, "it was too slow to answer.", billed=billed) from None
 
     def job_id(self, reply: Reply) -> str:
         """The id of the job that a reply to a create tells, in its body or its headers."""
@@ -149,6 +172,13 @@ class Adapter(ABC):
             retry_after=self.asked_wait(reply),
         )
 
+    def unready(self, reply: Reply) -> Failure:
+        """The Failure that a reply before the create is: a path that is gone is not the model."""
+        failure = self.refusal(reply)
+        if failure.kind is Kind.GONE:
+            failure.kind = Kind.BROKEN
+        return failure
+
     def kind_of(self, reply: Reply) -> Kind:
         """What kind of failure a reply to a create is."""
         kinds = {401: Kind.KEY, 402: Kind.BALANCE, 403: Kind.KEY, 404: Kind.GONE}
@@ -175,7 +205,7 @@ class Adapter(ABC):
         """A number of units at a price in USD, in millionths of a dollar."""
         if units is None or price is None:
             return None
-        return round(units * price * MICROS)
+        return numbers.micros(units * price)
 
     def job_of(self, task: RemoteTask, mark: str) -> RemoteJob:
         """The job of a task, before its paid call; `mark` is what it could be found by."""

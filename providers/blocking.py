@@ -53,8 +53,9 @@ class BlockingAdapter(Adapter):
         return reply
 
     def kind_of(self, reply: Reply) -> Kind:
-        """As usual; a reply that something in between gave up waiting for leaves doubt."""
-        return Kind.IN_DOUBT if reply.status == 504 else super().kind_of(reply)
+        """As usual; what something in between answers in the provider's place leaves doubt."""
+        between = reply.status == 504 or (reply.status == 502 and not reply.json())
+        return Kind.IN_DOUBT if between else super().kind_of(reply)
 
     async def finish(self, task: RemoteTask, result: RemoteResult) -> RemoteResult:
         """Note that it is done."""

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from upscale import logs
 from upscale.providers import mapping, numbers
+from upscale.providers.adapter import host_in
 from upscale.providers.body import file_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
@@ -50,7 +51,8 @@ class Fal(QueueAdapter):
 
     async def submit(self, task: RemoteTask) -> tuple[RemoteJob, Reply]:
         """Upload the picture, then create the request."""
-        uploaded = await self._upload(task)
+        async with self.in_time(task, "no"):
+            uploaded = await self._upload(task)
         job = self.job_of(task, mark=bare(uploaded))
         rest = max(1, math.ceil(task.deadline - self.clock.now()))
         reply = await self.create(
@@ -143,10 +145,12 @@ class Fal(QueueAdapter):
         """What the result of a request says that was to be stopped."""
         reply = await self._result(job)
         units = _units(reply)
+        cost = self.micros(units, self.unit_prices.get(job.endpoint))
+        if units:
+            return "yes", cost
         if reply.status >= 500 or reply.status == 499 or units == 0:
             return "no", 0
-        cost = self.micros(units, self.unit_prices.get(job.endpoint))
-        return ("yes" if reply.good or units else "maybe"), cost
+        return ("yes" if reply.good else "maybe"), cost
 
     async def cancel(self, job: RemoteJob) -> bool:
         """PUT the cancel URL."""
@@ -168,9 +172,12 @@ class Fal(QueueAdapter):
         reply = await self.transport.free("GET", url)
         if not reply.good:
             raise Failure(Kind.BROKEN, f"it did not list its requests (HTTP {reply.status}).")
+        lists = [rows for rows in reply.json().values() if isinstance(rows, list)]
+        if not lists:
+            raise Failure(Kind.BROKEN, "its list of requests is not understood.")
         if not job.mark:
             return None
-        for item in (i for rows in reply.json().values() if isinstance(rows, list) for i in rows):
+        for item in (i for rows in lists for i in rows):
             sent = item.get("json_input") if isinstance(item, dict) else None
             identity = item.get("request_id") if isinstance(item, dict) else None
             if isinstance(sent, dict) and bare(sent.get("image_url")) == job.mark and identity:
@@ -217,13 +224,14 @@ class Fal(QueueAdapter):
         wish = json_body({"content_type": task.mime, "file_name": task.name})
         reply = await self.transport.free("POST", url, body=wish, headers=lifetime)
         if not reply.good:
-            raise self.refusal(reply)
+            raise self.unready(reply)
         data = reply.json()
         there, known = data.get("upload_url"), data.get("file_url")
         if not isinstance(there, str) or not isinstance(known, str):
             raise Failure(Kind.BROKEN, "it gave no place for the picture.")
         task.progress(None, "uploading")
-        task.trail.sent(urlsplit(there).hostname or "")
+        await self.transport.check_file(there)
+        task.trail.sent(host_in(there))
         put = await self.transport.free(
             "PUT",
             there,

@@ -19,6 +19,7 @@ from upscale.providers.transport import Reply
 
 HOST = "api.lumenfall.ai"
 _EDITS = "/openai/v1/images/edits"
+_MOST_BYTES = 64 << 20  # a link was asked for; a picture in the reply is taken where it is small
 
 
 class Gateway(BlockingAdapter):
@@ -48,9 +49,9 @@ class Gateway(BlockingAdapter):
             self.site.url(HOST, _EDITS),
             _form(task),
             job,
-            max_bytes=task.max_bytes * 4 // 3 + (1 << 20),
+            max_bytes=min(_MOST_BYTES, task.max_bytes * 4 // 3 + (1 << 20)),
         )
-        data = reply.json()
+        data = await asyncio.to_thread(reply.json)
         metadata = data.get("metadata")
         facts = dict(metadata) if isinstance(metadata, dict) else {}
         cost = _micros(facts.get("cost"))
@@ -81,9 +82,10 @@ class Gateway(BlockingAdapter):
         if isinstance(entry.get("b64_json"), str):
             text, most = entry["b64_json"], task.max_bytes
             return await asyncio.to_thread(write_base64, text, task.target, most), ""
-        file = await download(
-            self.transport, entry.get("url"), task.target, max_bytes=task.max_bytes
-        )
+        async with self.in_time(task, "yes"):
+            file = await download(
+                self.transport, entry.get("url"), task.target, max_bytes=task.max_bytes
+            )
         return file.size, file.mime
 
 
@@ -99,4 +101,4 @@ def _form(task: RemoteTask) -> Body:
 
 def _micros(cost: object) -> int | None:
     dollars = numbers.amount(cost)
-    return None if dollars is None else round(dollars * 1_000_000)
+    return None if dollars is None else numbers.micros(dollars)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 
 _MOST = Decimal(1_000_000_000)
-_LONGEST_SECONDS = 1e6
+_LONGEST_SECONDS = 1_000_000
+_LATEST = 1e11
+_MOST_MICROS = 2**53
 _LONGEST_TEXT = 64
 
 
@@ -19,7 +21,28 @@ def amount(value: object) -> Decimal | None:
     return found if found.is_finite() and 0 <= found <= _MOST else None
 
 
-def seconds(value: object) -> float | None:
+def span(value: object) -> Decimal | None:
     """A time span, up to a million seconds; None for anything else."""
     found = amount(value)
-    return float(found) if found is not None and found <= _LONGEST_SECONDS else None
+    return found if found is not None and found <= _LONGEST_SECONDS else None
+
+
+def seconds(value: object) -> float | None:
+    """`span` as a float."""
+    found = span(value)
+    return None if found is None else float(found)
+
+
+def moment(value: object) -> float | None:
+    """Unix seconds; None for anything else."""
+    try:
+        found = float(str(value)[:_LONGEST_TEXT])
+    except ValueError:
+        return None
+    return found if 0 <= found <= _LATEST else None
+
+
+def micros(dollars: Decimal) -> int | None:
+    """Dollars in millionths; None for what a record cannot hold exactly."""
+    found = round(dollars * 1_000_000)
+    return found if 0 <= found < _MOST_MICROS else None

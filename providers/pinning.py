@@ -5,7 +5,7 @@ gains nothing. Knows nothing of which addresses may be asked.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 
 import httpx
 
@@ -17,7 +17,7 @@ def pinned(
     *,
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
-    content: bytes | None = None,
+    content: bytes | AsyncIterable[bytes] | None = None,
 ) -> httpx.Request:
     """A request to `address` that is, for the server and its certificate, one to the URL's host."""
     return client.build_request(

@@ -24,6 +24,7 @@ _LOOK_UPS = (0.5, 2.0, 5.0)
 _FIRST_POLL, _POLL_GROWTH, _LONGEST_POLL = 0.5, 1.5, 5.0
 _LAST_LOOK = 2.0
 _GRACE_SECONDS = 10.0
+_UNCLEAR = (500, 502, 504)  # answers to a create that may have made a job all the same
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class QueueAdapter(Adapter):
     async def resume(self, task: RemoteTask, job: RemoteJob) -> RemoteResult:
         """Wait for it and fetch its result."""
         if not job.id:
-            found = await self.find(job)
+            found = await self._look(task, job, (0.0, *_LOOK_UPS))
             if found is None:
                 raise Failure(
                     Kind.IN_DOUBT, "no job is known there for this request.", billed="maybe"
@@ -65,8 +66,9 @@ class QueueAdapter(Adapter):
             await task.note(job)
         began = self.clock.now()
         try:
-            seen = await self._wait(task, job)
-            result = await self.collect(task, job, seen)
+            async with self.in_time(task, "maybe"):
+                seen = await self._wait(task, job)
+                result = await self.collect(task, job, seen)
         except asyncio.CancelledError:
             if not task.leaves():
                 await quietly(self._stop(task, job))
@@ -131,6 +133,10 @@ class QueueAdapter(Adapter):
         status = data.get("status")
         return (status, data) if reply.good and isinstance(status, str) else None
 
+    def settled(self, failure: Failure) -> bool:
+        """As usual; where the job can be asked for, not before it was."""
+        return super().settled(failure) and failure.http not in _UNCLEAR
+
     async def _create(self, task: RemoteTask, noted: list[RemoteJob]) -> RemoteJob:
         async def note(job: RemoteJob) -> None:
             noted[:] = [job]
@@ -139,7 +145,7 @@ class QueueAdapter(Adapter):
         try:
             job, reply = await self.submit(replace(task, note=note))
         except Failure as failure:
-            unclear = failure.kind is Kind.IN_DOUBT or failure.http in (500, 502, 504)
+            unclear = failure.kind is Kind.IN_DOUBT or failure.http in _UNCLEAR
             if not (unclear and noted):
                 raise
             # A 500 is the provider's own word; what stands in between knows less.
@@ -148,6 +154,8 @@ class QueueAdapter(Adapter):
             if found is None and failure.http == 504:  # its job may come to be listed yet
                 raise Failure(Kind.IN_DOUBT, failure.message, http=504) from None
             if found is None:
+                if failure.billed == "no":
+                    await task.note(noted[0].now("unsent", billed="no"))
                 raise
             await task.note(found)
             return found
@@ -169,12 +177,13 @@ class QueueAdapter(Adapter):
         where nobody could be asked: that the job is not there is not known then.
         """
         asked = False
-        for pause in pauses:
-            if self.clock.now() + pause > task.deadline:
+        for number, pause in enumerate(pauses):
+            if number and self.clock.now() + pause > task.deadline:
                 break
             await self.clock.sleep(pause)
-            with contextlib.suppress(Failure):
-                found = await self.find(job)
+            with contextlib.suppress(Failure, TimeoutError):
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    found = await self.find(job)
                 asked = True
                 if found is not None:
                     return found

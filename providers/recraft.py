@@ -37,7 +37,8 @@ class Recraft(BlockingAdapter):
         job = job.now("done", id=str(known or ""), billed="yes", cost_micros=cost)
         try:
             url = image.get("url") if isinstance(image, dict) else None
-            file = await download(self.transport, url, task.target, max_bytes=task.max_bytes)
+            async with self.in_time(task, "yes"):
+                file = await download(self.transport, url, task.target, max_bytes=task.max_bytes)
         except Failure as failure:
             raise await self.spoilt(task, job, failure) from None
         result = RemoteResult(

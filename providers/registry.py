@@ -173,11 +173,16 @@ def _endpoints(provider: str) -> list[str]:
     return sorted({route.endpoint for route in routes if route.provider.id == provider})
 
 
+def _prices(provider: str) -> dict[str, RoutePrice]:
+    routes = [route for model in load_catalogue().models for route in model.routes]
+    return {r.endpoint: r.price for r in routes if r.provider.id == provider and r.price}
+
+
 def _adapter(provider: Provided, transport: Transport, settings: Settings) -> Adapter:
     if provider == "fal":
         return Fal(transport)
     if provider == "replicate":
-        return Replicate(transport, versions(settings.replicate_versions))
+        return Replicate(transport, versions(settings.replicate_versions), _prices("replicate"))
     if provider == "topaz":
         return Topaz(transport, settings.topaz_price_per_credit)
     if provider == "recraft":

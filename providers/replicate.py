@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode, urlsplit
 
+from upscale.models.catalogue import RoutePrice
 from upscale.providers import mapping, numbers
 from upscale.providers.body import form_body, json_body
 from upscale.providers.download import download
@@ -32,21 +33,29 @@ _UNSAFE = re.compile(r"nsfw|safety|content polic|moderat|sensitive", re.IGNORECA
 
 
 class Replicate(QueueAdapter):
-    """Routes of Replicate. `versions` pins models, as `owner/name`, to versions."""
+    """Routes of Replicate. `versions` pins models, as `owner/name`, to versions;
+    `prices` are the catalogue's.
+    """
 
     provider: ClassVar[str] = "replicate"
     name: ClassVar[str] = "Replicate"
 
-    def __init__(self, transport: Any, versions: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        transport: Any,
+        versions: Mapping[str, str] | None = None,
+        prices: Mapping[str, RoutePrice] | None = None,
+    ) -> None:
         super().__init__(transport)
-        self._pinned = dict(versions or {})
+        self._pinned, self._prices = dict(versions or {}), dict(prices or {})
         self._latest: dict[str, str] = {}
 
     async def submit(self, task: RemoteTask) -> tuple[RemoteJob, Reply]:
         """Upload the picture, then create the prediction."""
         endpoint = mapping.endpoint(task)
-        version = await self._version(task, endpoint)
-        file, identity = await self._upload(task)
+        async with self.in_time(task, "no"):
+            version = await self._version(task, endpoint)
+            file, identity = await self._upload(task)
         job = self.job_of(task, mark=bare(file)).now("sending", urls={"file": identity})
         wanted: dict[str, Any] = {"input": {"image": file, **mapping.inputs(task)}}
         path = f"/v1/models/{endpoint}/predictions"
@@ -58,7 +67,7 @@ class Replicate(QueueAdapter):
         try:
             reply = await self.create(task, url, json_body(wanted), job, headers=headers)
         except Failure as failure:
-            if failure.billed == "no":
+            if self.settled(failure):  # a job that may be there needs its picture
                 await self._forget(job)
             raise
         return job, reply
@@ -89,9 +98,9 @@ class Replicate(QueueAdapter):
             await self._forget(job)
 
     async def _collect(self, task: RemoteTask, job: RemoteJob, seen: Seen) -> RemoteResult:
-        cost = self._cost(task, seen.data)
+        billed, cost = _reckoned(task.route.price, seen.data)
         if seen.data.get("status") != "succeeded":
-            raise self._failed(job, seen, cost)
+            raise self._failed(job, seen, billed, cost)
         output = seen.data.get("output")
         url = output[0] if isinstance(output, list) and output else output
         if not isinstance(url, str):
@@ -119,10 +128,7 @@ class Replicate(QueueAdapter):
 
     async def bill(self, job: RemoteJob, seen: Seen) -> tuple[Billed, int | None]:
         """Cancelled while it ran it is charged; aborted before it started it is not."""
-        status = seen.data.get("status")
-        if status == "aborted":
-            return "no", 0
-        return ("yes" if status == "succeeded" else "maybe"), None
+        return _reckoned(self._prices.get(job.endpoint), seen.data)
 
     async def cancel(self, job: RemoteJob) -> bool:
         """POST to its cancel URL."""
@@ -142,7 +148,9 @@ class Replicate(QueueAdapter):
                 raise Failure(Kind.BROKEN, f"it did not list its jobs (HTTP {reply.status}).")
             data = reply.json()
             rows: Any = data.get("results")
-            for item in rows if isinstance(rows, list) else ():
+            if not isinstance(rows, list):
+                raise Failure(Kind.BROKEN, "its list of jobs is not understood.")
+            for item in rows:
                 sent = item.get("input") if isinstance(item, dict) else None
                 if (
                     isinstance(sent, dict)
@@ -157,7 +165,7 @@ class Replicate(QueueAdapter):
         """Retry-After, or what the text says."""
         said = super().asked_wait(reply)
         found = _RESETS.search(reply.text) if said is None and reply.status == 429 else None
-        return float(found.group(1)) if found else said
+        return numbers.seconds(found.group(1)) if found else said
 
     async def _version(self, task: RemoteTask, endpoint: str) -> str:
         """The version to name; '' for models that are named without one."""
@@ -184,7 +192,7 @@ class Replicate(QueueAdapter):
         task.trail.sent(urlsplit(url).hostname or "")
         reply = await self.transport.free("POST", url, body=body, seconds=STALL_SECONDS * 2)
         if not reply.good:
-            raise self.refusal(reply)
+            raise self.unready(reply)
         data = reply.json()
         urls = data.get("urls")
         there = urls.get("get") if isinstance(urls, dict) else None
@@ -198,27 +206,18 @@ class Replicate(QueueAdapter):
         if identity:
             path = f"/v1/files/{quote(identity, safe='')}"
             with contextlib.suppress(Failure):
-                await self.transport.free("DELETE", self.site.url(HOST, path), tries=1)
+                await self.transport.free("DELETE", self.site.url(HOST, path), tries=1, seconds=5.0)
 
-    def _failed(self, job: RemoteJob, seen: Seen, cost: int | None) -> Failure:
+    def _failed(self, job: RemoteJob, seen: Seen, billed: Billed, cost: int | None) -> Failure:
         status, error = seen.data.get("status"), self.site.scrub(seen.data.get("error") or "")
         unsafe = status == "failed" and _UNSAFE.search(error)
-        billed: Billed = "no" if status == "aborted" else "yes" if cost else "maybe"
         return Failure(
             Kind.POLICY if unsafe else Kind.RUN_FAILED,
             f"the run failed: {error}" if error else f"the run ended as {status}.",
             job=job.id,
             billed=billed,
-            cost_micros=0 if billed == "no" else cost,
+            cost_micros=cost,
         )
-
-    def _cost(self, task: RemoteTask, data: Mapping[str, Any]) -> int | None:
-        price = task.route.price
-        if price is None:
-            return None
-        if price.per_second is not None:
-            return self.micros(_predict_time(data), price.per_second)
-        return self.micros(Decimal(1), price.per_image)
 
     def _url(self, job: RemoteJob) -> str:
         return self.site.url(HOST, f"/v1/predictions/{quote(job.id, safe='')}")
@@ -227,4 +226,20 @@ class Replicate(QueueAdapter):
 def _predict_time(data: Mapping[str, Any]) -> Decimal | None:
     metrics = data.get("metrics")
     value = metrics.get("predict_time") if isinstance(metrics, dict) else None
-    return numbers.amount(value)
+    return numbers.span(value)
+
+
+def _reckoned(price: RoutePrice | None, data: Mapping[str, Any]) -> tuple[Billed, int | None]:
+    """Whether a prediction that ended is billed, and what it cost where that is known."""
+    status, seconds = data.get("status"), _predict_time(data)
+    if status == "aborted":
+        return "no", 0
+    rate = price.per_second if price is not None else None
+    ran = bool(seconds) or (status == "canceled" and bool(data.get("started_at")))
+    if rate is not None:
+        cost = None if seconds is None else numbers.micros(seconds * rate)
+        return ("yes" if ran or status == "succeeded" else "maybe"), cost
+    image = price.per_image if price is not None else None
+    cost = None if image is None else numbers.micros(image)
+    # What is priced by the picture is not known to be charged where none came.
+    return ("yes", cost) if status == "succeeded" else ("maybe", None)

@@ -72,8 +72,9 @@ class Topaz(QueueAdapter):
         """With its id, and when it should be done."""
         identity = self.job_id(reply)
         eta = reply.json().get("eta") or reply.headers.get("x-eta")
-        with contextlib.suppress(TypeError, ValueError):
-            self._eta[identity] = float(str(eta))
+        at = numbers.moment(eta)
+        if at is not None:
+            self._eta[identity] = at
         return job.now("running", id=identity)
 
     def first_wait(self, job: RemoteJob) -> float | None:
@@ -153,8 +154,12 @@ class Topaz(QueueAdapter):
             raise Failure(Kind.BROKEN, f"it did not list its jobs (HTTP {reply.status}).")
         rows = [value] if isinstance(value, list) else list(value.values())
         for item in (i for row in rows if isinstance(row, list) for i in row):
-            if isinstance(item, dict) and item.get("filename") == job.mark and job.mark:
-                return job.now("running", id=str(item.get("process_id", "")))
+            if not isinstance(item, dict) or item.get("filename") != job.mark or not job.mark:
+                continue
+            identity = item.get("process_id")
+            if not isinstance(identity, str) or not identity:
+                raise Failure(Kind.BROKEN, "its list has the job without its id.")
+            return job.now("running", id=identity)
         return None
 
     async def _link(self, job: RemoteJob) -> object:
@@ -169,10 +174,10 @@ class Topaz(QueueAdapter):
         return reply.json().get("download_url")
 
     def _pause(self, eta: object) -> float:
-        at = numbers.amount(eta)
+        at = numbers.moment(eta)
         if at is None:
             return _SHORTEST
-        left = float(at) - self.clock.wall()
+        left = at - self.clock.wall()
         return min(_LONGEST, max(_SHORTEST, left / 3))
 
 

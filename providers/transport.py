@@ -9,7 +9,8 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -18,16 +19,18 @@ from typing import Any
 import httpx
 
 from upscale import __version__
+from upscale.providers import numbers
 from upscale.providers.addresses import is_public, resolve
 from upscale.providers.body import Body, Sending
 from upscale.providers.clock import Clock
 from upscale.providers.outcome import Failure, Kind
+from upscale.providers.pinning import first_reply, pinned
 from upscale.providers.site import Site, host_of, plain_url
 
 CONNECT_SECONDS = 5.0
 STALL_SECONDS = 30.0
 _REPLY_BYTES = 4 << 20
-_UPLOAD_SECONDS, _SLOWEST_BYTES = 30.0, 20_000  # for bodies: a while, and so many a second
+_SLOWEST_BYTES = 20_000  # a second, of what is sent
 _READ_SECONDS = 300.0  # for a body that trickles
 _MAX_ADDRESSES = 3
 _PORTS = {"http": 80, "https": 443}
@@ -70,10 +73,9 @@ class Reply:
     def retry_after(self, wall: float) -> float | None:
         """Seconds that the provider asks to wait."""
         said = self.headers.get("retry-after", "").strip()
-        try:
-            return max(0.0, float(said))
-        except ValueError:
-            pass
+        plain = numbers.seconds(said)
+        if plain is not None:
+            return plain
         try:
             return max(0.0, parsedate_to_datetime(said).timestamp() - wall)
         except (ValueError, TypeError, OverflowError):
@@ -103,8 +105,9 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         first_byte: float = 30.0,
         max_bytes: int = _REPLY_BYTES,
+        within: float = _READ_SECONDS,
     ) -> Reply:
-        """One POST, made once, on a connection of its own.
+        """One POST, made once, on a connection of its own, its reply whole `within` seconds.
 
         Raises Failure: UNREACHED where it certainly did not arrive, IN_DOUBT where it may have.
         """
@@ -130,11 +133,13 @@ class Transport:
             ) as client:
                 request = client.build_request("POST", url, headers=sent, content=sending)
                 # In all, too: what comes byte by byte would never be late.
-                most = first_byte + CONNECT_SECONDS + _UPLOAD_SECONDS
-                async with asyncio.timeout(most + sending.length / _SLOWEST_BYTES):
+                most = first_byte + CONNECT_SECONDS + sending.length / _SLOWEST_BYTES
+                began = time.monotonic()
+                async with asyncio.timeout(min(most, within)):
                     response = await client.send(request, stream=True)
                 try:
-                    return await _read(response, max_bytes)
+                    left = within - (time.monotonic() - began)
+                    return await _read(response, max_bytes, min(_READ_SECONDS, left))
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, OSError) as fault:  # a TimeoutError is an OSError
@@ -161,10 +166,11 @@ class Transport:
 
         Without `key` it goes to a host of the provider's files. Raises Failure (UNREACHED, BARRED).
         """
+        addresses: Sequence[str] = ()
         if key:
             self._check(url)
         else:
-            await self._check_file(url)
+            addresses = await self.check_file(url)
         auth = self.site.auth if key else {}
         reply: Reply | None = None
         why = ""
@@ -175,7 +181,7 @@ class Transport:
                 await self.clock.sleep(min(_LONGEST_WAIT, max(pause, asked or 0.0)))
             try:
                 reply = await self._once(
-                    method, url, body, {**auth, **(headers or {})}, seconds, max_bytes
+                    method, url, body, {**auth, **(headers or {})}, seconds, max_bytes, addresses
                 )
             except (httpx.HTTPError, OSError) as fault:
                 reply, why = None, _why(fault)
@@ -194,30 +200,36 @@ class Transport:
         headers: Mapping[str, str],
         seconds: float,
         max_bytes: int,
+        addresses: Sequence[str],
     ) -> Reply:
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                verify=await self.tls(), trust_env=False, headers=_headers()
-            )
+        size = 0 if body is None else body.length
         sent = dict(headers)
-        sending = None
         if body is not None:
-            sending = Sending(body)
-            sent |= {"Content-Type": body.content_type, "Content-Length": str(sending.length)}
-        request = self._client.build_request(
-            method,
-            url,
-            headers=sent,
-            content=sending,
-            timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, write=STALL_SECONDS),
-        )
-        size = 0 if sending is None else sending.length
+            sent |= {"Content-Type": body.content_type, "Content-Length": str(size)}
+        limits = httpx.Timeout(seconds, connect=CONNECT_SECONDS, write=STALL_SECONDS)
+
+        def content() -> Sending | None:
+            return None if body is None else Sending(body)
+
         async with asyncio.timeout(seconds + CONNECT_SECONDS + size / _SLOWEST_BYTES):
-            response = await self._client.send(request, stream=True)
-            try:
-                return await _read(response, max_bytes)
-            finally:
-                await response.aclose()
+            if addresses:  # of a host that a reply named: connected to as it was checked
+                async with await self._new_client() as client:
+                    client.timeout = limits
+                    there = httpx.URL(url)
+                    tries = [
+                        pinned(client, there, at, method=method, headers=sent, content=content())
+                        for at in addresses
+                    ]
+                    return await _whole(await first_reply(client, tries), max_bytes)
+            if self._client is None:
+                self._client = await self._new_client()
+            request = self._client.build_request(
+                method, url, headers=sent, content=content(), timeout=limits
+            )
+            return await _whole(await self._client.send(request, stream=True), max_bytes)
+
+    async def _new_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(verify=await self.tls(), trust_env=False, headers=_headers())
 
     async def tls(self) -> ssl.SSLContext:
         """The certificates that are believed."""
@@ -243,24 +255,34 @@ class Transport:
             raise PermissionError(f"{host[:100]} has a private or reserved address")
         return list(found[:_MAX_ADDRESSES])
 
-    async def _check_file(self, url: str) -> None:
+    async def check_file(self, url: str) -> list[str]:
+        """The addresses of a place for files that a reply named. Raises Failure (BARRED)."""
+        found: list[str] = []
         parsed = plain_url(url)
         barred = "it is no URL" if parsed is None else self.site.bars_file(parsed)
         if barred is None and parsed is not None:
             try:
-                await self.addresses(parsed)
+                found = await self.addresses(parsed)
             except OSError as fault:
                 private = isinstance(fault, PermissionError)
                 barred = "its address is private or reserved" if private else "it has no address"
         if barred is not None:
             raise Failure(Kind.BARRED, f"the URL that it gave for files is not used: {barred}.")
+        return found
 
 
-async def _read(response: httpx.Response, max_bytes: int) -> Reply:
+async def _whole(response: httpx.Response, max_bytes: int) -> Reply:
+    try:
+        return await _read(response, max_bytes)
+    finally:
+        await response.aclose()
+
+
+async def _read(response: httpx.Response, max_bytes: int, seconds: float = _READ_SECONDS) -> Reply:
     content = bytearray()
     cut = False
     try:
-        async with asyncio.timeout(_READ_SECONDS):
+        async with asyncio.timeout(seconds):
             async for piece in response.aiter_bytes():
                 content += piece
                 if len(content) > max_bytes:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -11,8 +16,12 @@ from tests.providers.rig import MODELS, STUBS, Rig
 from tests.providers.stubs.base import Stub
 from tests.providers.tools import KEYS
 from upscale.errors import OutputFault
-from upscale.providers.outcome import Kind
-from upscale.providers.task import misses
+from upscale.models.catalogue import RoutePrice
+from upscale.providers.outcome import Failure, Kind
+from upscale.providers.queued import Seen
+from upscale.providers.replicate import Replicate
+from upscale.providers.task import RemoteJob, Trail, misses
+from upscale.providers.transport import Reply
 
 QUEUES = ("fal", "replicate", "topaz")
 BLOCKING = ("recraft", "vertex", "lumenfall")
@@ -403,3 +412,179 @@ def test_sizes_may_be_a_pixel_off() -> None:
     assert misses((53, 31), (53, 32)) is None
     assert misses((53, 30), (53, 32)) == "its size is 53x30, not 53x32"
     assert misses((7, 7), None) is None
+
+
+def test_replicate_s_refusal_that_names_a_job_is_not_sent_again(
+    stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    rig.stub.fault, rig.stub.times = "late_503", 1
+    assert rig.run().job.id == "pred0001"
+    assert rig.stub.paid == 1
+
+
+def test_a_job_that_may_be_there_keeps_its_picture(
+    stubs: dict[str, Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    forgotten: list[int] = []
+    find = Replicate.find
+
+    async def watched(self: Any, job: Any) -> Any:
+        forgotten.append(rig.stub.calls["delete"])
+        return await find(self, job)
+
+    monkeypatch.setattr(Replicate, "find", watched)
+    rig.stub.fault, rig.stub.times = "late_500", 1
+    assert rig.run().job.id == "pred0001"
+    assert forgotten == [0]
+    assert "unsent" not in rig.notes.states
+
+
+def test_a_list_of_another_shape_does_not_say_that_a_job_is_not_there(
+    stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    rig.run()
+    rig.stub.fault = "odd_list"
+    with pytest.raises(Failure) as caught:
+        rig.ask(lambda adapter: adapter.find(rig.notes.jobs[0]))
+    assert caught.value.kind is Kind.BROKEN
+
+
+def test_what_is_gone_before_the_create_is_not_the_model(
+    stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    rig.stub.fault = "files_404"
+    failure = rig.fails()
+    assert (failure.kind, failure.billed, failure.outcome.off) == (Kind.BROKEN, "no", False)
+
+
+def test_an_unknown_job_is_looked_for_a_few_times(
+    stubs: dict[str, Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash, too: a list may come late, or not at all for a moment."""
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    rig.run()
+    find, asked = Replicate.find, []
+
+    async def late(self: Any, job: Any) -> Any:
+        asked.append(job)
+        if len(asked) == 1:
+            raise Failure(Kind.UNREACHED, "not reached.")
+        return await find(self, job) if len(asked) > 2 else None
+
+    monkeypatch.setattr(Replicate, "find", late)
+    found = rig.ask(lambda adapter: adapter.resume(rig.task(), rig.notes.jobs[0]))
+    assert found.job.id == "pred0001"
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        ({"status": "canceled", "metrics": {"predict_time": 2.0}}, ("yes", 2000)),
+        ({"status": "canceled", "started_at": "2026-01-01T00:00:00Z"}, ("yes", None)),
+        ({"status": "canceled"}, ("maybe", None)),
+        ({"status": "succeeded", "metrics": {"predict_time": 2.0}}, ("yes", 2000)),
+        ({"status": "failed", "metrics": {"predict_time": 2.0}}, ("yes", 2000)),
+        ({"status": "succeeded", "metrics": {"predict_time": "9" * 401}}, ("yes", None)),
+        ({"status": "aborted"}, ("no", 0)),
+    ],
+)
+def test_replicate_charges_for_the_time_that_it_ran(
+    data: dict[str, Any],
+    known: tuple[str, int | None],
+    stubs: dict[str, Stub],
+    tmp_path: Path,
+) -> None:
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    priced = RoutePrice("", "", per_second=Decimal("0.001"))
+
+    async def bill(adapter: Any) -> Any:
+        adapter._prices["owner/timed"] = priced
+        return await adapter.bill(
+            RemoteJob("replicate", "owner/timed", id="p"), Seen(True, "", data=data)
+        )
+
+    assert rig.ask(bill) == known
+
+
+def test_replicate_s_failures_priced_by_the_picture_are_not_known_to_be_billed(
+    stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig("replicate", stubs["replicate"], tmp_path)
+    rig.stub.fault = "failed"
+    failure = rig.fails(model="recraft-crisp-upscale", factor=None)
+    assert (failure.billed, failure.cost_micros) == ("maybe", None)
+
+
+def test_topaz_is_polled_by_its_own_estimate(stubs: dict[str, Stub], tmp_path: Path) -> None:
+    rig = Rig("topaz", stubs["topaz"], tmp_path)
+    assert rig.ask(lambda a: _value(a._pause(time.time() + 24))) == pytest.approx(8.0, abs=0.2)
+    for odd in ("nan", "inf", -1, None, "9" * 401):
+        assert rig.ask(lambda a, odd=odd: _value(a._pause(odd))) == 2.0
+
+
+async def _value(value: Any) -> Any:
+    return value
+
+
+def test_a_proxy_that_answers_for_the_provider_leaves_doubt(
+    stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig("recraft", stubs["recraft"], tmp_path)
+    for body, kind in (
+        (b"<html>bad gateway</html>", Kind.IN_DOUBT),
+        (b'{"message":"x"}', Kind.BROKEN),
+    ):
+        reply = Reply(502, httpx.Headers(), body)
+        assert rig.ask(lambda a, reply=reply: _value(a.kind_of(reply))) is kind
+
+
+def test_hosts_are_told_that_may_have_the_picture(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was not reached has not; one that answered before it was not reached has."""
+    only(rig, "topaz", "recraft")
+    answers: list[Any] = [Reply(429, httpx.Headers({"retry-after": "1"}), b"{}")]
+
+    async def paid(*_: Any, **__: Any) -> Any:
+        if answers:
+            return answers.pop()
+        raise Failure(Kind.UNREACHED, "not reached.")
+
+    monkeypatch.setattr("upscale.providers.transport.Transport.paid", paid)
+    for known in (["127.0.0.1"], []):
+        trail = Trail()
+        assert rig.fails(trail=trail).kind is Kind.UNREACHED
+        assert trail.sent_to == known
+
+
+@pytest.mark.parametrize("told", [True, -1, 2**53, 1.5, "7", None, 10**400])
+def test_an_absurd_estimate_is_none(
+    told: object, stubs: dict[str, Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig("lumenfall", stubs["lumenfall"], tmp_path)
+
+    async def free(*_: Any, **__: Any) -> Reply:
+        return Reply(200, httpx.Headers(), json.dumps({"total_cost_micros": told}).encode())
+
+    monkeypatch.setattr("upscale.providers.transport.Transport.free", free)
+    assert rig.ask(lambda a: a.estimate(rig.task())) is None
+
+
+def test_the_gateway_s_reply_is_small(
+    stubs: dict[str, Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig("lumenfall", stubs["lumenfall"], tmp_path)
+    caps: list[int] = []
+
+    async def paid(*_: Any, max_bytes: int, **__: Any) -> Reply:
+        caps.append(max_bytes)
+        return Reply(200, httpx.Headers(), b"{}")
+
+    monkeypatch.setattr("upscale.providers.transport.Transport.paid", paid)
+    assert rig.fails(max_bytes=1 << 30).kind is Kind.BAD_RESULT
+    assert caps == [64 << 20]

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 
 from tests.providers.rig import Rig
 from tests.providers.stubs.base import Stub
 from tests.providers.tools import KEYS
+from upscale.providers.body import json_body
 from upscale.providers.fal import Fal
 from upscale.providers.outcome import Failure, Kind
+from upscale.providers.queued import Seen
+from upscale.providers.sites import site_of
+from upscale.providers.task import RemoteJob, Trail
+from upscale.providers.transport import Reply, Transport
 
 
 @pytest.fixture
@@ -245,3 +253,63 @@ def test_where_nobody_can_be_asked_the_call_stays_in_doubt(
     monkeypatch.setattr(Fal, "find", unlisted)
     failure = rig.fails()
     assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.IN_DOUBT, "maybe", False)
+
+
+def test_a_gateway_s_time_out_is_in_doubt_though_nothing_is_listed(rig: Rig) -> None:
+    rig.stub.fault = "gone_504"
+    failure = rig.fails()
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.IN_DOUBT, "maybe", False)
+    assert rig.stub.paid == 1
+    assert rig.notes.states == ["sending"]  # a record that says "unsent" would be forgotten
+
+
+@pytest.mark.parametrize("fault", ["bad_upload", "foreign_upload", "initiate_404"])
+def test_a_place_for_files_that_is_none_gets_nothing(rig: Rig, fault: str) -> None:
+    rig.stub.fault = fault
+    trail = Trail()
+    failure = rig.fails(trail=trail)
+    assert (failure.billed, failure.elsewhere, failure.outcome.off) == ("no", True, False)
+    assert not trail.sent_to
+    assert not rig.stub.uploads
+
+
+@pytest.mark.parametrize(("status", "units"), [(500, "3"), (422, "3"), (200, "1")])
+def test_reported_units_are_billed(
+    rig: Rig, status: int, units: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answered(self: Any, job: Any) -> Reply:
+        return Reply(status, httpx.Headers({"x-fal-billable-units": units}), b"{}")
+
+    monkeypatch.setattr(Fal, "_result", answered)
+    job = RemoteJob("fal", "fal-ai/esrgan", id="req-1")
+
+    async def bill(adapter: Any) -> Any:
+        adapter.unit_prices["fal-ai/esrgan"] = Decimal("0.01")
+        return await adapter.bill(job, Seen(True, "completed"))
+
+    assert rig.ask(bill) == ("yes", int(units) * 10_000)
+
+
+def test_a_list_of_prices_of_another_shape_has_none(rig: Rig) -> None:
+    rig.stub.fault = "null_prices"
+    assert rig.ask(lambda adapter: adapter.prices(["fal-ai/esrgan"])) == {}
+
+
+def test_files_go_to_the_address_that_was_checked(rig: Rig) -> None:
+    """A name that resolves otherwise a moment later gains nothing."""
+    host = "files.of.fal.example"
+    port = rig.stub.files.rsplit(":", 1)[1]
+
+    async def once() -> Reply:
+        site = replace(site_of("fal", rig.settings()), trusted=host)
+
+        async def resolver(name: str, port: int) -> list[str]:
+            assert name == host
+            return ["127.0.0.1"]
+
+        ours = Transport(site, resolver=resolver)
+        body = json_body({})
+        return await ours.free("PUT", f"http://{host}:{port}/put/a", body=body, key=False)
+
+    assert asyncio.run(once()).status == 200
+    assert rig.stub.uploads == {"a": b"{}"}

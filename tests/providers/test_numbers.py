@@ -22,3 +22,14 @@ def test_plain_ones_are_taken() -> None:
     assert numbers.amount(0) == 0
     assert numbers.seconds(12.25) == 12.25
     assert numbers.seconds(10**7) is None
+
+
+def test_moments_are_later_than_amounts_go() -> None:
+    assert numbers.moment(1_790_000_000) == 1_790_000_000
+    for odd in ("nan", "inf", -1, None, True, "9" * 401):
+        assert numbers.moment(odd) is None
+
+
+def test_costs_that_no_record_can_hold_are_none() -> None:
+    assert numbers.micros(Decimal("0.0000015")) == 2
+    assert numbers.micros(Decimal(10) ** 18) is None

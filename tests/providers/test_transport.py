@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import threading
 from collections.abc import Iterator
@@ -260,6 +261,9 @@ def test_words_of_providers_are_scrubbed() -> None:
     assert len(text) == 500
     for secret in (*KEYS["fal"].split(":"), "sesame", "\x1b"):
         assert secret not in text
+    for key in (KEYS["fal"], f"{KEYS['fal']}:"):
+        coded = base64.b64encode(key.encode()).decode()
+        assert coded not in site.scrub(f"bad header Basic {coded}")
 
 
 def test_waits_are_read_in_both_forms() -> None:
@@ -269,4 +273,6 @@ def test_waits_are_read_in_both_forms() -> None:
     assert wait("7") == 7
     assert wait("Mon, 12 Jan 1970 13:46:50 GMT") == 10
     assert wait("soon") is None
+    assert wait("1e999") is None
+    assert wait("9" * 401) is None
     assert Reply(429, httpx.Headers(), b"").retry_after(0) is None

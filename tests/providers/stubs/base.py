@@ -59,6 +59,20 @@ class Half(Response):
         CuttingProtocol.live[(scope["client"][0], scope["client"][1])].abort()
 
 
+class Drip(Response):
+    """A reply that comes a byte at a time and hardly ends."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """A byte every twentieth of a second, for ten seconds at most."""
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        for at in range(min(200, len(self.body) - 1)):
+            byte = bytes(self.body)[at : at + 1]
+            await send({"type": "http.response.body", "body": byte, "more_body": True})
+            await asyncio.sleep(0.05)
+        CuttingProtocol.live[(scope["client"][0], scope["client"][1])].abort()
+
+
 @dataclass
 class Line:
     """One line of an invoice."""
@@ -173,6 +187,8 @@ class Stub:
             return Half(content, media_type="image/png")
         if self.now("oversized"):
             return Response(content + b"\0" * (1 << 21), media_type="image/png")
+        if self.now("file_drip"):
+            return Drip(content + b"\0" * 400, media_type="image/png")
         if self.now("no_picture"):
             return Response(b"<html>gone</html>", media_type="text/html")
         if self.now("file_gone"):

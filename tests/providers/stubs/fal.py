@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.providers.stubs.base import Gone, Half, Job, Stub, cut, megapixels, scaled, size_of
+from tests.providers.stubs.base import Drip, Gone, Half, Job, Stub, cut, megapixels, scaled, size_of
 
 # Endpoint: unit, price of a unit in USD, name of the factor.
 PRICES = {
@@ -50,6 +50,10 @@ class FalStub(Stub):
         self.calls["initiate"] += 1
         name = f"{self.calls['initiate']}-{(await request.json())['file_name']}"
         place = self.files
+        if self.fault == "bad_upload":
+            return JSONResponse({"upload_url": "http://[bad", "file_url": f"{self.files}/a.png"})
+        if self.fault == "initiate_404":
+            return JSONResponse({"detail": "not found"}, 404)
         if self.fault == "foreign_upload":
             place = self.files.replace("127.0.0.1", "localhost")
         return JSONResponse(
@@ -101,6 +105,9 @@ class FalStub(Stub):
             "status_url": f"{base}/status",
             "cancel_url": f"{base}/cancel",
         }
+        if self.fault == "gone_504":
+            del self.jobs[job.id]
+            return JSONResponse({"detail": "late"}, 504)
         if self.now("late_503"):
             return JSONResponse(body, 503, {"Retry-After": "1"})
         if self.fault == "no_urls":
@@ -129,6 +136,8 @@ class FalStub(Stub):
         self.polled.set()
         if job is None:
             return JSONResponse({"detail": "Request not found"}, 404)
+        if self.now("poll_drip"):
+            return Drip(b" " * 400)
         if self.now("poll_500", "poll_429"):
             return JSONResponse({"detail": "later"}, int(self.fault[-3:]))
         if self.now("poll_cut"):
@@ -227,6 +236,8 @@ class FalStub(Stub):
             return refused
         self.calls["pricing"] += 1
         wanted = request.query_params["endpoint_id"].split(",")
+        if self.fault == "null_prices":
+            return JSONResponse({"prices": None})
         prices = [
             {"endpoint_id": e, "unit": u, "unit_price": float(p), "currency": "USD"}
             for e, (u, p, _) in PRICES.items()

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.providers.stubs.base import Gone, Half, Job, Stub, cut, scaled, size_of
+from tests.providers.stubs.base import Drip, Gone, Half, Job, Stub, cut, scaled, size_of
 
 VERSION = "ab" * 32
 # Per image where it is published; the others by the second.
@@ -39,6 +39,8 @@ class ReplicateStub(Stub):
     async def _upload(self, request: Request) -> Response:
         if (refused := self.refuses(request)) is not None:
             return refused
+        if self.fault == "files_404":
+            return JSONResponse({"title": "t", "detail": "not found", "status": 404}, 404)
         form = await request.form()
         file: Any = form["content"]
         content = await file.read()
@@ -98,6 +100,10 @@ class ReplicateStub(Stub):
         if self.now("cut_reply"):
             cut(request)
             return Gone()
+        if self.now("late_503"):
+            return JSONResponse(self._shown(job), 503, {"Retry-After": "1"})
+        if self.now("late_500"):
+            return JSONResponse({"title": "t", "detail": "oops", "status": 500}, 500)
         if self.now("half_reply"):
             return Half(JSONResponse(self._shown(job)).body, 201, media_type="application/json")
         return JSONResponse(self._shown(job), 201)
@@ -141,6 +147,8 @@ class ReplicateStub(Stub):
         job = self.jobs[request.path_params["id"]]
         self.calls["status"] += 1
         self.polled.set()
+        if self.now("poll_drip"):
+            return Drip(b" " * 400)
         if self.now("poll_500", "poll_429"):
             return JSONResponse({"detail": "later"}, int(self.fault[-3:]))
         if self.now("poll_cut"):
@@ -182,6 +190,8 @@ class ReplicateStub(Stub):
             return refused
         self.calls["find"] += 1
         assert "created_after" in request.query_params
+        if self.fault == "odd_list":
+            return JSONResponse({"results": None})
         rows = [self._shown(job) for job in reversed(self.jobs.values())]
         return JSONResponse({"results": rows, "next": None, "previous": None})
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.providers.stubs.base import Gone, Half, Job, Stub, cut, megapixels
+from tests.providers.stubs.base import Drip, Gone, Half, Job, Stub, cut, megapixels
 
 CREDIT = Decimal("0.10")
 ROOT = "/image/v1"
@@ -103,6 +103,8 @@ class TopazStub(Stub):
             return JSONResponse({"message": "unknown process id"}, 404)
         self.calls["status"] += 1
         self.polled.set()
+        if self.now("poll_drip"):
+            return Drip(b" " * 400)
         if self.now("poll_500", "poll_429"):
             return JSONResponse({"message": "later"}, int(self.fault[-3:]))
         if self.now("poll_cut"):
