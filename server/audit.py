@@ -15,7 +15,7 @@ def sent(request: str, key: Key | None, host: str, size: int) -> None:
         "dry run sent",
         extra=logs.fields(
             request=request,
-            who=key.id if key is not None else "anonymous",
+            who=_who(key.id if key is not None else None),
             bytes_out_of_the_house=size,
             sent_to=host,
         ),
@@ -28,7 +28,7 @@ def taken_for_a_run(request: str, key: Key | None, host: str, cost_micros: int |
         "dry run taken for a run",
         extra=logs.fields(
             request=request,
-            who=key.id if key is not None else "anonymous",
+            who=_who(key.id if key is not None else None),
             cost_micros=cost_micros,
             billed="maybe",
             sent_to=host,
@@ -42,7 +42,7 @@ def tell(row: Row, what: str = "request ended") -> None:
         what,
         extra=logs.fields(
             request=row.id,
-            who=row.key_id or "anonymous",
+            who=_who(row.key_id),
             what=row.model,
             route=row.executed_model,
             status=row.status,
@@ -51,3 +51,7 @@ def tell(row: Row, what: str = "request ended") -> None:
             sent_to=row.sent_to,
         ),
     )
+
+
+def _who(key_id: str | None) -> str:
+    return key_id or "anonymous"

@@ -12,13 +12,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from upscale.errors import TooLarge
-from upscale.server.parameters import Parameters
 from upscale.server.recording import Recording
-from upscale.server.replies import INLINE, inlined, result
+from upscale.server.replies import inlined, result
 from upscale.server.services import Services, base_url
 from upscale.server.spool import RequestFolder
-from upscale.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -33,19 +30,6 @@ class Wanted:
     keep: bool
     patience: float
     user: str | None
-
-
-def check_inline(width: int, height: int, asked: Parameters, settings: Settings) -> None:
-    """Raise TooLarge for a result that is too large for a reply."""
-    if asked.response_format == INLINE and width * height > settings.max_whole_pixels:
-        raise TooLarge(
-            f"The result ({width} x {height})",
-            got=width * height,
-            limit=settings.max_whole_pixels,
-            unit=f"pixels in {INLINE}",
-            advice="Ask for response_format=url and download the file.",
-            field="response_format",
-        )
 
 
 async def check_room(ours: Services, wanted: Wanted) -> None:

@@ -13,15 +13,14 @@ from upscale.engine.plan import Plan
 from upscale.engine.plan import Request as PlanRequest
 from upscale.engine.receipt import Progress
 from upscale.engine.scaling import scaled
-from upscale.imaging.limits import check_output
 from upscale.imaging.probe import Probe
 from upscale.models.quote import PriceRule, Quote, make_quote
 from upscale.server.background import accepted_reply
 from upscale.server.choosing import choose_network
 from upscale.server.edit import Edit, Upload, check_patience
-from upscale.server.finishing import Wanted, check_inline, check_room, finished
+from upscale.server.finishing import Wanted, check_room, finished
 from upscale.server.job import Accepted
-from upscale.server.parameters import Parameters
+from upscale.server.limits import check_inline, check_size
 from upscale.server.recording import Recording
 from upscale.server.replies import Executed, estimate, metadata, shown_plan
 from upscale.server.services import Services, base_url
@@ -130,7 +129,9 @@ async def _decide(
     with blaming_the_model(network.path):
         network, factor = await _scaling(ours, edit, network, upload.probe)
         wanted = edit.parameters
-        _check_output(upload.probe, factor, wanted, ours.settings)
+        size = scaled(upload.probe.width, factor), scaled(upload.probe.height, factor)
+        check_size(wanted.output_format, size, ours.settings)  # without waiting for the device
+        check_inline(size, wanted, ours.settings)
         wish = PlanRequest(
             scale_factor=factor,
             output_format=wanted.output_format,
@@ -166,17 +167,3 @@ async def _scaling(
     factor = target.factor(probe.width, probe.height, rule, edit.asked)
     denoise = edit.parameters.denoise
     return choose_network(edit.named, edit.networks, factor=factor, denoise=denoise), factor
-
-
-def _check_output(probe: Probe, factor: Decimal, wanted: Parameters, settings: Settings) -> None:
-    """Raise TooLarge for a result over the limits, without waiting for the device."""
-    width, height = scaled(probe.width, factor), scaled(probe.height, factor)
-    check_output(
-        wanted.output_format,
-        width,
-        height,
-        max_pixels=settings.max_output_pixels,
-        max_side=settings.max_output_side,
-        max_whole_pixels=settings.max_whole_pixels,
-    )
-    check_inline(width, height, wanted, settings)

@@ -20,7 +20,7 @@ from upscale.server.job_folders import on_disk
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.requests import RequestLog
 from upscale.server.remote_plan import RemoteWish
-from upscale.server.remote_run import Earlier, about, executed_by, told_of
+from upscale.server.remote_run import Earlier, about, told_at_the_end, told_of
 from upscale.server.replies import Executed, metadata, result
 from upscale.server.spool import Spool, storing
 from upscale.server.threads import whole
@@ -137,13 +137,13 @@ async def _remotely(
             images = await run.results()
         finally:
             job.facts = run.facts
-    executed, returned = executed_by(images), images[0].returned
+    returned = images[0].returned
     return Made(
         tuple(image.path for image in images),
         (returned.width, returned.height),
         wish.output_format,
         about(plan, run, images),
-        {"executed_model": executed.model, "provider": executed.provider, **run.facts},
+        told_at_the_end(run, images),
     )
 
 

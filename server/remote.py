@@ -23,13 +23,13 @@ from upscale.models.quote import Component
 from upscale.providers.registry import Providers
 from upscale.providers.routes import Candidate, Survey, configured, none_left
 from upscale.providers.task import RemoteTask
+from upscale.server.limits import check_size
 from upscale.server.remote_plan import (
     Price,
     RemotePlan,
     RemoteWish,
     bytes_of,
     cap_of,
-    check_size,
     name_of,
     size_of,
 )

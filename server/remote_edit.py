@@ -13,12 +13,13 @@ from upscale.imaging.probe import Probe
 from upscale.server import audit
 from upscale.server.background import accepted_reply
 from upscale.server.edit import Edit, Upload, check_patience
-from upscale.server.finishing import Wanted, check_inline, check_room, finished
+from upscale.server.finishing import Wanted, check_room, finished
 from upscale.server.job import Accepted
+from upscale.server.limits import check_inline
 from upscale.server.recording import Recording
 from upscale.server.records.keys import Key
 from upscale.server.remote_plan import RemotePlan, RemoteWish
-from upscale.server.remote_run import about, executed_by, told_of
+from upscale.server.remote_run import about, executed_by, told_at_the_end, told_of
 from upscale.server.replies import estimate
 from upscale.server.services import Services, base_url
 from upscale.server.spool import RequestFolder
@@ -121,12 +122,10 @@ async def run_edit(
         )
         try:
             images = await run.results()
-        except BaseException:
+        finally:
             record.tell(**run.facts)
-            raise
         executed = executed_by(images)
         request.state.provider, request.state.model = executed.provider, executed.model
-        record.tell(**run.facts)
         returned = images[0].returned
         return await finished(
             request,
@@ -138,11 +137,7 @@ async def run_edit(
             size=(returned.width, returned.height),
             format=edit.parameters.output_format,
             about=about(plan, run, images),
-            facts={
-                "executed_model": executed.model,
-                "provider": executed.provider,
-                **run.facts,
-            },
+            facts=told_at_the_end(run, images),
         )
 
 
@@ -174,7 +169,7 @@ async def _decide(
         plan = await ours.remote.decide(wish, upload.path, upload.probe, folder.path, sent)
     folder.take(plan.sendable.png_bytes + plan.sendable.jpeg_bytes)
     if plan.size is not None:
-        check_inline(*plan.size, wanted, ours.settings)
+        check_inline(plan.size, wanted, ours.settings)
     request.state.provider, request.state.model = plan.route.provider.id, plan.executed_model
     return plan
 

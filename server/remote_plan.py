@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from upscale.imaging.exchange import Sendable
-from upscale.imaging.limits import check_output
 from upscale.imaging.probe import Probe
 from upscale.models.catalogue import RemoteRoute
 from upscale.models.quote import Component
 from upscale.providers.routes import Candidate, Skipped
 from upscale.providers.task import RemoteTask, byte_cap, enlarged
-from upscale.settings import Settings
 
 # Where a model decides the size of its result: more than any known one makes of a side.
 _MOST_TIMES = 8
@@ -157,17 +155,6 @@ def cap_of(wish: RemoteWish, probe: Probe) -> int:
     """The most bytes that a result may have as it comes."""
     size = size_of(wish, probe) or (probe.width * _MOST_TIMES, probe.height * _MOST_TIMES)
     return byte_cap(*size)
-
-
-def check_size(format: str, size: tuple[int, int], settings: Settings) -> None:
-    """Raise TooLarge for a result over the limits."""
-    check_output(
-        format,
-        *size,
-        max_pixels=settings.max_output_pixels,
-        max_side=settings.max_output_side,
-        max_whole_pixels=settings.max_whole_pixels,
-    )
 
 
 def sent_of(task: RemoteTask, sendable: Sendable) -> dict[str, Any]:

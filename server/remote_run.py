@@ -13,11 +13,13 @@ from upscale import __version__
 from upscale.errors import RecordsFault, TooLarge, UnreadableImage
 from upscale.imaging.exchange import BadResult, Return, Returned
 from upscale.imaging.pool import PixelPool
+from upscale.providers.outcome import Billed
 from upscale.providers.registry import Providers
 from upscale.providers.routes import Candidate
 from upscale.providers.task import RemoteJob, RemoteResult, misses, nth
+from upscale.server.limits import check_size
 from upscale.server.records.rows import Row
-from upscale.server.remote_plan import RemotePlan, bytes_of, check_size, name_of, sent_of, size_of
+from upscale.server.remote_plan import RemotePlan, bytes_of, name_of, sent_of, size_of
 from upscale.server.replies import Executed, metadata
 from upscale.settings import Settings
 
@@ -263,18 +265,14 @@ class RemoteRun:
             last["cost_micros"] = job.cost_micros
 
     def _cost(self, attempt: Mapping[str, Any]) -> int:
-        """What is booked for an attempt. Where a provider that cannot be asked may have billed it,
-        that is the quote; one that can be asked is, later.
-        """
-        billed = attempt.get("billed")
-        if billed in (None, "no"):  # none: it is under way
-            return 0
-        if billed == "maybe" and self.providers.keeps_jobs(attempt["provider"]):
-            return 0
-        known = attempt.get("cost_micros")
-        if isinstance(known, int):
-            return known
-        return self._quote((attempt["provider"], attempt["endpoint"]))
+        """What is booked for an attempt."""
+        return booked(
+            self.providers,
+            attempt["provider"],
+            attempt.get("billed", "no"),  # absent: it is under way
+            attempt.get("cost_micros"),
+            self._quote((attempt["provider"], attempt["endpoint"])),
+        )
 
     def _quote(self, name: tuple[str, str]) -> int:
         """Of one result by a route; 0 where it is not known."""
@@ -289,6 +287,17 @@ class RemoteRun:
         return sum(bytes_of(task, self.plan.sendable) for task in found)
 
 
+def booked(
+    providers: Providers, provider: str, billed: Billed, known: int | None, quoted: int
+) -> int:
+    """What is booked for a paid call: as its provider says, else as it was quoted; that also where
+    one that cannot be asked may have billed it. One that can be asked is, later.
+    """
+    if billed == "no" or (billed == "maybe" and providers.keeps_jobs(provider)):
+        return 0
+    return quoted if known is None else known
+
+
 def about(plan: RemotePlan, run: RemoteRun, images: list[RemoteImage]) -> dict[str, Any]:
     """The metadata of a reply."""
     cost = run.cost_micros if run.is_priced(images) else None
@@ -299,6 +308,12 @@ def executed_by(images: list[RemoteImage]) -> Executed:
     """The route that served."""
     provider = images[0].candidate.route.provider
     return Executed(images[0].result.executed_model, provider.id, provider.name)
+
+
+def told_at_the_end(run: RemoteRun, images: list[RemoteImage]) -> dict[str, Any]:
+    """What the record of a request that went well says of it."""
+    executed = executed_by(images)
+    return {"executed_model": executed.model, "provider": executed.provider, **run.facts}
 
 
 def told_of(sent: Iterable[tuple[str, int]]) -> dict[str, Any]:

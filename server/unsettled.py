@@ -15,7 +15,7 @@ from upscale.providers.registry import Providers
 from upscale.providers.task import RemoteJob
 from upscale.server.recording import Recorder
 from upscale.server.records.rows import Row
-from upscale.server.remote_run import Earlier
+from upscale.server.remote_run import Earlier, booked
 from upscale.server.running import Running
 from upscale.server.threads import asked, whole
 
@@ -72,7 +72,10 @@ class Unsettled:
         for job in found.jobs.values():
             attempts = _told(attempts, job)
         cost = found.spent_micros + sum(
-            self._cost(job, found.quoted.get(index, 0)) for index, job in found.jobs.items()
+            booked(
+                self._providers, job.provider, job.billed, job.cost_micros, found.quoted.get(i, 0)
+            )
+            for i, job in found.jobs.items()
         )
         log.warning(
             "a paid call outlived its request",
@@ -80,38 +83,28 @@ class Unsettled:
         )
         self._recorder.settle(row.id, cost_micros=cost, remote_attempts=attempts)
 
-    def _cost(self, job: RemoteJob, quoted: int) -> int:
-        """As the provider says, else as it was quoted; that also where one that cannot be asked may
-        have billed it.
-        """
-        if job.billed == "no" or (
-            job.billed == "maybe" and self._providers.keeps_jobs(job.provider)
-        ):
-            return 0
-        return job.cost_micros if job.cost_micros is not None else quoted
-
 
 def _told(attempts: list[dict[str, Any]], job: RemoteJob) -> list[dict[str, Any]]:
     """The attempts with what is known of the job now: in the one that made it, else a new one."""
     for index, attempt in enumerate(attempts):
         same = attempt.get("job") in (None, job.id) and attempt["provider"] == job.provider
         if same and attempt.get("billed") == "maybe":
-            known = {"job": job.id or None, "billed": job.billed, "cost_micros": job.cost_micros}
-            known = {name: value for name, value in known.items() if value is not None}
-            return [*attempts[:index], attempt | known, *attempts[index + 1 :]]
+            return [*attempts[:index], attempt | _known(job), *attempts[index + 1 :]]
     if any(a.get("job") == job.id and a["provider"] == job.provider for a in attempts if job.id):
         return attempts
     return [*attempts, _attempt(job)]
 
 
 def _attempt(job: RemoteJob) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    return {
         "provider": job.provider,
         "endpoint": job.endpoint,
         "error": "interrupted",
         "message": "The request ended before its result came.",
-        "job": job.id or None,
-        "billed": job.billed,
-        "cost_micros": job.cost_micros,
+        **_known(job),
     }
+
+
+def _known(job: RemoteJob) -> dict[str, Any]:
+    told = {"job": job.id or None, "billed": job.billed, "cost_micros": job.cost_micros}
     return {name: value for name, value in told.items() if value is not None}
