@@ -75,12 +75,14 @@ def test_a_grown_network_computes_what_the_smaller_one_did(
     small = fresh(features=8, convs=3, seed=1)
     x = torch.rand(1, 3, 9, 7)
     monkeypatch.setattr("upscale.weights.train.network.NOISE", 0.0)
-    for convs in (3, 4, 8):
-        large = grown(small.state_dict(), 8, convs, seed=0)
+    for features, convs in ((8, 3), (8, 4), (8, 8), (11, 3), (11, 7)):
+        large = grown(small.state_dict(), features, convs, seed=0)
         with torch.inference_mode():
             torch.testing.assert_close(large(x), small(x))
     with pytest.raises(ValueError, match="cannot grow 8/3 into 8/2"):
         grown(small.state_dict(), 8, 2, seed=0)
+    with pytest.raises(ValueError, match="cannot grow 8/3 into 7/3"):
+        grown(small.state_dict(), 7, 3, seed=0)
 
 
 def test_training_starts_from_a_smaller_network_with_lessons_and_fonts(

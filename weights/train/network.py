@@ -78,15 +78,16 @@ def fresh(features: int, convs: int, seed: int, scale: int = 4) -> Compact:
 
 
 def grown(state: Mapping[str, Tensor], features: int, convs: int, seed: int) -> Compact:
-    """A deeper network that computes what the one of `state` does, and learns on from there.
+    """A deeper or wider network that computes what the one of `state` does, and learns on from it.
 
     Convolutions that pass their input on, with a little noise, and slopes of 1 are put between the
-    given ones, spread evenly. ValueError where `state` has other features or more convolutions.
+    given ones, spread evenly. Channels that are added begin as fresh ones, and nobody listens to
+    them yet. ValueError where `state` has more features or more convolutions.
     """
-    weights = [v.float() for k, v in state.items() if k.endswith(".weight") and v.dim() == 4]
-    given = len(weights) - 2
-    if weights[0].shape[0] != features or given > convs:
-        raise ValueError(f"cannot grow {weights[0].shape[0]}/{given} into {features}/{convs}")
+    weights = [v for k, v in state.items() if k.endswith(".weight") and v.dim() == 4]
+    given, width = len(weights) - 2, weights[0].shape[0]
+    if width > features or given > convs:
+        raise ValueError(f"cannot grow {width}/{given} into {features}/{convs}")
     network = fresh(features, convs, seed)
     generator = torch.Generator().manual_seed(seed)
     kept = {(i + 1) * convs // given - 1 for i in range(given)} if given else set()
@@ -99,7 +100,8 @@ def grown(state: Mapping[str, Tensor], features: int, convs: int, seed: int) -> 
         if index <= convs:
             names.append((f"body.{new + 1}.weight", f"body.{old + 1}.weight"))
         if index in wanted:
-            full |= {a: state[b].float() for a, b in names}
+            for a, b in names:
+                _put(full[a], state[b].float())
         else:
             noise = torch.randn(full[names[0][0]].shape, generator=generator)
             full[names[0][0]] = nn.init.dirac_(torch.empty_like(noise))
@@ -108,6 +110,16 @@ def grown(state: Mapping[str, Tensor], features: int, convs: int, seed: int) -> 
             full[names[2][0]] = torch.ones(features)
     network.load_state_dict(full)
     return network
+
+
+def _put(new: Tensor, old: Tensor) -> None:
+    """Write `old` over the first channels of `new`; its outputs do not hear the added inputs."""
+    out = len(old)
+    if old.dim() == 4:
+        new[:out, old.shape[1] :] = 0
+        new[:out, : old.shape[1]] = old
+    else:
+        new[:out] = old
 
 
 def parameters_of(network: nn.Module) -> int:

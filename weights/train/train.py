@@ -184,9 +184,9 @@ def train(
 ) -> Run:
     """Train until the recipe's end, or until `stop`, asked after each step, says so.
 
-    `start`: weights to start from, of as many convolutions or fewer; its hash is the recipe's
-    `start`. `taught`: a folder that `teach.py` has written, for all of the pictures or some of
-    them. `fonts`: files for the drawings; their digest is the recipe's `fonts`.
+    `start`: weights to start from, of as many features and convolutions or fewer; its hash is the
+    recipe's `start`. `taught`: a folder that `teach.py` has written, for all of the pictures or
+    some of them. `fonts`: files for the drawings; their digest is the recipe's `fonts`.
     """
     # a second thread inside an operation waits at its end, for long where others use the cores
     torch.set_num_threads(1 if recipe.device == "cpu" else recipe.threads)
