@@ -17,7 +17,7 @@ from upscale.providers.adapter import host_in
 from upscale.providers.body import file_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
-from upscale.providers.queued import QueueAdapter, Seen
+from upscale.providers.queued import QueueAdapter, Seen, has_input
 from upscale.providers.site import bare
 from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
 from upscale.providers.transport import STALL_SECONDS, Reply
@@ -169,20 +169,21 @@ class Fal(QueueAdapter):
             }
         )
         url = self.site.url(PLATFORM, f"/v1/models/requests/by-endpoint?{query}")
-        reply = await self.transport.free("GET", url)
-        if not reply.good:
-            raise Failure(Kind.BROKEN, f"it did not list its requests (HTTP {reply.status}).")
-        lists = [rows for rows in reply.json().values() if isinstance(rows, list)]
-        if not lists:
-            raise Failure(Kind.BROKEN, "its list of requests is not understood.")
-        if not job.mark:
-            return None
-        for item in (i for rows in lists for i in rows):
-            sent = item.get("json_input") if isinstance(item, dict) else None
-            identity = item.get("request_id") if isinstance(item, dict) else None
-            if isinstance(sent, dict) and bare(sent.get("image_url")) == job.mark and identity:
-                urls = self._urls(job.endpoint, str(identity))
-                return job.now("running", id=str(identity), urls=urls)
+
+        def following(data: dict[str, Any]) -> str | None:
+            cursor = data.get("next_cursor")
+            more = isinstance(cursor, str) and cursor and data.get("has_more") is not False
+            return f"{url}&{urlencode({'cursor': cursor})}" if more else None
+
+        async for data in self.pages(url, following):
+            lists = [rows for rows in data.values() if isinstance(rows, list)]
+            if not lists:
+                raise Failure(Kind.BROKEN, "its list of requests is not understood.")
+            for item in (i for rows in lists for i in rows if isinstance(i, dict)):
+                sent, identity = item.get("json_input"), item.get("request_id")
+                if isinstance(sent, dict) and identity and has_input(job, sent.get("image_url")):
+                    urls = self._urls(job.endpoint, str(identity))
+                    return job.now("running", id=str(identity), urls=urls)
         return None
 
     async def prices(self, endpoints: list[str]) -> dict[str, tuple[Decimal, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 
 _MOST = Decimal(1_000_000_000)
@@ -25,6 +26,15 @@ def span(value: object) -> Decimal | None:
     """A time span, up to a million seconds; None for anything else."""
     found = amount(value)
     return found if found is not None and found <= _LONGEST_SECONDS else None
+
+
+def between(start: object, end: object) -> Decimal | None:
+    """The seconds between two moments in ISO 8601; None for anything else."""
+    try:
+        began, ended = (datetime.fromisoformat(str(v)[:_LONGEST_TEXT]) for v in (start, end))
+        return span(Decimal(str((ended - began).total_seconds())))
+    except (ValueError, TypeError, ArithmeticError):  # one of them has no zone, perhaps
+        return None
 
 
 def seconds(value: object) -> float | None:

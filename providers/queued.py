@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from upscale import logs
 from upscale.errors import OutputFault
 from upscale.providers.adapter import Adapter, quietly
 from upscale.providers.outcome import Billed, Failure, Kind
+from upscale.providers.site import bare
 from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
 from upscale.providers.transport import Reply
 
@@ -24,6 +25,8 @@ _LOOK_UPS = (0.5, 2.0, 5.0)
 _FIRST_POLL, _POLL_GROWTH, _LONGEST_POLL = 0.5, 1.5, 5.0
 _LAST_LOOK = 2.0
 _GRACE_SECONDS = 10.0
+_CANCEL_SECONDS = 5.0
+_MOST_PAGES = 50
 _UNCLEAR = (500, 502, 504)  # answers to a create that may have made a job all the same
 
 
@@ -36,6 +39,11 @@ class Seen:
     fraction: float | None = None
     wait: float | None = None
     data: dict[str, Any] = field(default_factory=dict)
+
+
+def has_input(job: RemoteJob, url: object) -> bool:
+    """Whether the URL of a listed job's input is what was uploaded for `job`."""
+    return bool(job.mark) and bare(url) == job.mark
 
 
 class QueueAdapter(Adapter):
@@ -132,6 +140,25 @@ class QueueAdapter(Adapter):
         data = reply.json()
         status = data.get("status")
         return (status, data) if reply.good and isinstance(status, str) else None
+
+    async def pages(
+        self, url: str, following: Callable[[dict[str, Any]], str | None]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """A provider's list of its jobs, page by page; `following` tells the URL of the next one.
+        Raises Failure where a page cannot be had, or there is no end of them: what is not found
+        then may be there.
+        """
+        for _ in range(_MOST_PAGES):
+            reply = await self.transport.free("GET", url)
+            if not reply.good:
+                raise Failure(Kind.BROKEN, f"it did not list its jobs (HTTP {reply.status}).")
+            data = reply.json()
+            yield data
+            then = following(data)
+            if then is None:
+                return
+            url = then
+        raise Failure(Kind.BROKEN, "its list of jobs has no end.")
 
     def settled(self, failure: Failure) -> bool:
         """As usual; where the job can be asked for, not before it was."""
@@ -247,13 +274,13 @@ class QueueAdapter(Adapter):
         billed: Billed = "maybe"
         cost: int | None = None
         # Whoever waits for the end of it does not wait for a provider that hangs.
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(Failure, TimeoutError):
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await self.cancel(job)
+        with contextlib.suppress(Failure, TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
-                with contextlib.suppress(Failure):
-                    await self.cancel(job)
                 await self.clock.sleep(_LAST_LOOK)
-                with contextlib.suppress(Failure):
-                    seen = await self.poll(job)
-                    if seen is not None and seen.done:
-                        billed, cost = await self.bill(job, seen)
+                seen = await self.poll(job)
+                if seen is not None and seen.done:
+                    billed, cost = await self.bill(job, seen)
         return billed, cost

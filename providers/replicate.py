@@ -18,14 +18,13 @@ from upscale.providers import mapping, numbers
 from upscale.providers.body import form_body, json_body
 from upscale.providers.download import download
 from upscale.providers.outcome import Billed, Failure, Kind
-from upscale.providers.queued import QueueAdapter, Seen
+from upscale.providers.queued import QueueAdapter, Seen, has_input
 from upscale.providers.site import bare
 from upscale.providers.task import RemoteJob, RemoteResult, RemoteTask
 from upscale.providers.transport import STALL_SECONDS, Reply
 
 HOST = "api.replicate.com"
 _CLOCK_SKEW = 120.0
-_PAGES = 3
 _DONE = ("succeeded", "failed", "canceled", "aborted")
 _RESETS = re.compile(r"resets? in ~?\s*(\d+(?:\.\d+)?)\s*s", re.IGNORECASE)
 _VERSION = re.compile(r"[0-9a-f]{64}")
@@ -139,26 +138,15 @@ class Replicate(QueueAdapter):
         """The prediction whose input is the file that was uploaded for it."""
         start = datetime.fromtimestamp(max(0.0, job.created - _CLOCK_SKEW), UTC)
         query = urlencode({"created_after": start.strftime("%Y-%m-%dT%H:%M:%SZ")})
-        url: str | None = self.site.url(HOST, f"/v1/predictions?{query}")
-        for _ in range(_PAGES):
-            if url is None or not job.mark:
-                return None
-            reply = await self.transport.free("GET", url)
-            if not reply.good:
-                raise Failure(Kind.BROKEN, f"it did not list its jobs (HTTP {reply.status}).")
-            data = reply.json()
+        url = self.site.url(HOST, f"/v1/predictions?{query}")
+        async for data in self.pages(url, lambda page: self.site.api_url(page.get("next"))):
             rows: Any = data.get("results")
             if not isinstance(rows, list):
                 raise Failure(Kind.BROKEN, "its list of jobs is not understood.")
-            for item in rows:
-                sent = item.get("input") if isinstance(item, dict) else None
-                if (
-                    isinstance(sent, dict)
-                    and bare(sent.get("image")) == job.mark
-                    and item.get("id")
-                ):
-                    return job.now("running", id=str(item["id"]))
-            url = self.site.api_url(data.get("next"))
+            for item in (each for each in rows if isinstance(each, dict)):
+                sent, identity = item.get("input"), item.get("id")
+                if isinstance(sent, dict) and identity and has_input(job, sent.get("image")):
+                    return job.now("running", id=str(identity))
         return None
 
     def asked_wait(self, reply: Reply) -> float | None:
@@ -224,9 +212,13 @@ class Replicate(QueueAdapter):
 
 
 def _predict_time(data: Mapping[str, Any]) -> Decimal | None:
+    """`predict_time`, or what it is the time between; a cancelled prediction may lack it."""
     metrics = data.get("metrics")
     value = metrics.get("predict_time") if isinstance(metrics, dict) else None
-    return numbers.span(value)
+    known = numbers.span(value)
+    if known is not None:
+        return known
+    return numbers.between(data.get("started_at"), data.get("completed_at"))
 
 
 def _reckoned(price: RoutePrice | None, data: Mapping[str, Any]) -> tuple[Billed, int | None]:

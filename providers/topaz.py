@@ -23,6 +23,7 @@ _ROOT = "/image/v1"
 _DONE = ("Completed", "Failed", "Cancelled")
 _SHORTEST, _LONGEST = 2.0, 10.0
 _NOT_READY = 5
+_PAGE = 50
 
 
 class Topaz(QueueAdapter):
@@ -147,19 +148,22 @@ class Topaz(QueueAdapter):
 
     async def find(self, job: RemoteJob) -> RemoteJob | None:
         """The job whose file has the request's name."""
-        url = self.site.url(HOST, f"{_ROOT}/status?paginated=true&limit=50")
+        url = self.site.url(HOST, f"{_ROOT}/status?paginated=true&limit={_PAGE}")
         reply = await self.transport.free("GET", url)
         value = reply.value()
         if not reply.good or not isinstance(value, list | dict):
             raise Failure(Kind.BROKEN, f"it did not list its jobs (HTTP {reply.status}).")
         rows = [value] if isinstance(value, list) else list(value.values())
-        for item in (i for row in rows if isinstance(row, list) for i in row):
+        listed = [item for row in rows if isinstance(row, list) for item in row]
+        for item in listed:
             if not isinstance(item, dict) or item.get("filename") != job.mark or not job.mark:
                 continue
             identity = item.get("process_id")
             if not isinstance(identity, str) or not identity:
                 raise Failure(Kind.BROKEN, "its list has the job without its id.")
             return job.now("running", id=identity)
+        if len(listed) >= _PAGE:  # how to ask for more is not documented
+            raise Failure(Kind.BROKEN, "its list of jobs has more than it shows.")
         return None
 
     async def _link(self, job: RemoteJob) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.providers.stubs.base import Stub
 from tests.providers.tools import KEYS
 from upscale.errors import OutputFault
 from upscale.models.catalogue import RoutePrice
+from upscale.providers import topaz
 from upscale.providers.outcome import Failure, Kind
 from upscale.providers.queued import Seen
 from upscale.providers.replicate import Replicate
@@ -342,6 +344,36 @@ def test_topaz_is_not_always_ready(stubs: dict[str, Stub], tmp_path: Path) -> No
         assert rig.ask(lambda a, job=job: a.find(job)).id in rig.stub.jobs
 
 
+@pytest.mark.parametrize("provider", ["fal", "replicate"])
+def test_a_job_is_found_on_the_last_page(
+    provider: str, stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig(provider, stubs[provider], tmp_path)
+    for _ in range(5):
+        rig.run()
+    for sent in [job for job in rig.notes.jobs if job.state == "sending"]:
+        found = rig.ask(lambda a, job=sent: a.find(job))
+        assert any(job.id == found.id for job in rig.notes.jobs if job.mark == sent.mark)
+    assert rig.stub.calls["find_more"] == 4
+    stranger = replace(rig.notes.last, mark="https://elsewhere/picture")
+    assert rig.ask(lambda a: a.find(stranger)) is None
+    rig.stub.fault = "endless_list"
+    with pytest.raises(Failure, match="no end"):
+        rig.ask(lambda a: a.find(stranger))
+
+
+def test_topaz_lists_no_more_than_a_page(
+    stubs: dict[str, Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig("topaz", stubs["topaz"], tmp_path)
+    rig.run()
+    stranger = replace(rig.notes.last, mark="another.png")
+    assert rig.ask(lambda a: a.find(stranger)) is None
+    monkeypatch.setattr(topaz, "_PAGE", 1)
+    with pytest.raises(Failure, match="more than it shows"):
+        rig.ask(lambda a: a.find(stranger))
+
+
 @pytest.mark.parametrize("fault", ["empty", "filtered"])
 def test_vertex_filters_by_policy(fault: str, stubs: dict[str, Stub], tmp_path: Path) -> None:
     rig = Rig("vertex", stubs["vertex"], tmp_path)
@@ -486,6 +518,14 @@ def test_an_unknown_job_is_looked_for_a_few_times(
     [
         ({"status": "canceled", "metrics": {"predict_time": 2.0}}, ("yes", 2000)),
         ({"status": "canceled", "started_at": "2026-01-01T00:00:00Z"}, ("yes", None)),
+        (
+            {
+                "status": "canceled",
+                "started_at": "2026-01-01T00:00:00Z",
+                "completed_at": "2026-01-01T00:00:01.500Z",
+            },
+            ("yes", 1500),
+        ),
         ({"status": "canceled"}, ("maybe", None)),
         ({"status": "succeeded", "metrics": {"predict_time": 2.0}}, ("yes", 2000)),
         ({"status": "failed", "metrics": {"predict_time": 2.0}}, ("yes", 2000)),

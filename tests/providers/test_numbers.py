@@ -33,3 +33,10 @@ def test_moments_are_later_than_amounts_go() -> None:
 def test_costs_that_no_record_can_hold_are_none() -> None:
     assert numbers.micros(Decimal("0.0000015")) == 2
     assert numbers.micros(Decimal(10) ** 18) is None
+
+
+def test_seconds_between_two_moments() -> None:
+    start = "2026-01-01T00:00:00Z"
+    assert numbers.between(start, "2026-01-01T00:01:00.25Z") == Decimal("60.25")
+    for odd in ("2025-12-31T00:00:00Z", "2026-01-01T00:00:00", "soon", None, 7):
+        assert numbers.between(start, odd) is None

@@ -23,6 +23,7 @@ from upscale.providers.outcome import Failure, Kind
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter, "LATE_SECONDS", 0.3)
     monkeypatch.setattr(queued, "_GRACE_SECONDS", 0.6)
+    monkeypatch.setattr(queued, "_CANCEL_SECONDS", 0.3)
 
 
 @contextmanager
@@ -55,6 +56,16 @@ def test_a_result_that_trickles_was_billed(
     with within(5.0):
         failure = rig.fails(seconds=2.0)
     assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.TOO_LATE, "yes", False)
+
+
+def test_what_a_job_came_to_is_seen_though_its_cancelling_hangs(
+    stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig("fal", stubs["fal"], tmp_path)
+    rig.stub.fault, rig.stub.polls = "cancel_hangs", 10**9
+    rig.leave()
+    assert (rig.notes.last.state, rig.notes.last.billed) == ("cancelled", "yes")
+    assert rig.notes.last.cost_micros == 1000
 
 
 @pytest.mark.parametrize("headers", [True, False])

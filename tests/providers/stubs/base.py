@@ -59,6 +59,10 @@ class Half(Response):
         CuttingProtocol.live[(scope["client"][0], scope["client"][1])].abort()
 
 
+PAGE = 2
+"""Jobs in a page of a list."""
+
+
 class Drip(Response):
     """A reply that comes a byte at a time and hardly ends."""
 

@@ -10,7 +10,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.providers.stubs.base import Drip, Gone, Half, Job, Stub, cut, megapixels, scaled, size_of
+from tests.providers.stubs.base import (
+    PAGE,
+    Drip,
+    Gone,
+    Half,
+    Job,
+    Stub,
+    cut,
+    megapixels,
+    scaled,
+    size_of,
+)
 
 # Endpoint: unit, price of a unit in USD, name of the factor.
 PRICES = {
@@ -226,6 +237,9 @@ class FalStub(Stub):
             return JSONResponse({"status": "NOT_FOUND"}, 404)
         if job.ended:
             return JSONResponse({"status": "ALREADY_COMPLETED"}, 400)
+        if self.fault == "cancel_hangs":
+            self._end(job)
+            await asyncio.sleep(5.0)
         job.cancelled = True
         if self.fault == "cancel_runs_on":
             self._end(job)
@@ -248,7 +262,8 @@ class FalStub(Stub):
     async def _requests(self, request: Request) -> Response:
         if (refused := self.refuses(request)) is not None:
             return refused
-        self.calls["find"] += 1
+        at = int(request.query_params.get("cursor", "0"))
+        self.calls["find" if at == 0 else "find_more"] += 1
         if self.now("find_500"):
             return JSONResponse({"error": {"type": "server_error", "message": "oops"}}, 500)
         wanted = request.query_params["endpoint_id"]
@@ -257,4 +272,6 @@ class FalStub(Stub):
             for job in self.jobs.values()
             if job.endpoint == wanted
         ]
-        return JSONResponse({"items": items, "next_cursor": None, "has_more": False})
+        more = len(items) > at + PAGE or self.fault == "endless_list"
+        then = str(at + PAGE) if more else None
+        return JSONResponse({"items": items[at : at + PAGE], "next_cursor": then, "has_more": more})

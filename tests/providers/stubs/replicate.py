@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.providers.stubs.base import Drip, Gone, Half, Job, Stub, cut, scaled, size_of
+from tests.providers.stubs.base import PAGE, Drip, Gone, Half, Job, Stub, cut, scaled, size_of
 
 VERSION = "ab" * 32
 # Per image where it is published; the others by the second.
@@ -188,12 +188,16 @@ class ReplicateStub(Stub):
     async def _list(self, request: Request) -> Response:
         if (refused := self.refuses(request)) is not None:
             return refused
-        self.calls["find"] += 1
+        at = int(request.query_params.get("cursor", "0"))
+        self.calls["find" if at == 0 else "find_more"] += 1
         assert "created_after" in request.query_params
         if self.fault == "odd_list":
             return JSONResponse({"results": None})
         rows = [self._shown(job) for job in reversed(self.jobs.values())]
-        return JSONResponse({"results": rows, "next": None, "previous": None})
+        more = len(rows) > at + PAGE or self.fault == "endless_list"
+        query = f"{request.url.query.partition('&cursor=')[0]}&cursor={at + PAGE}"
+        then = f"{self.url}{request.url.path}?{query}" if more else None
+        return JSONResponse({"results": rows[at : at + PAGE], "next": then, "previous": None})
 
     async def _output(self, request: Request) -> Response:
         if (refused := self.refuses(request)) is not None:
