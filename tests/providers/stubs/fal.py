@@ -238,6 +238,7 @@ class FalStub(Stub):
         if job.ended:
             return JSONResponse({"status": "ALREADY_COMPLETED"}, 400)
         if self.fault == "cancel_hangs":
+            job.polls = self.polls
             self._end(job)
             await asyncio.sleep(5.0)
         job.cancelled = True
