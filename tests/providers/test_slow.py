@@ -65,7 +65,6 @@ def test_what_a_job_came_to_is_seen_though_its_cancelling_hangs(
     rig.stub.fault, rig.stub.polls = "cancel_hangs", 10**9
     rig.leave()
     assert (rig.notes.last.state, rig.notes.last.billed) == ("cancelled", "yes")
-    assert rig.notes.last.cost_micros == 1000
 
 
 @pytest.mark.parametrize("headers", [True, False])
