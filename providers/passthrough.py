@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,7 @@ from upscale.providers.addresses import resolve
 from upscale.providers.body import Relayed
 from upscale.providers.clock import Clock
 from upscale.providers.outcome import Failure, Kind
+from upscale.providers.pinning import first_reply, pinned
 from upscale.providers.site import Site
 from upscale.providers.sites import key_of, site_of, unusable
 from upscale.providers.transport import CONNECT_SECONDS, STALL_SECONDS, Transport
@@ -98,20 +99,21 @@ class Passthrough:
         self._transport = transport
         self._secrets = _spellings(site.secret)
 
-    async def is_of_house(self) -> bool:
-        """Whether what goes there stays in the house: the settings name its host as such, or all of
-        its addresses are private.
+    async def in_house(self) -> tuple[str, ...] | None:
+        """The addresses that requests may go to for staying in the house, all private; none where
+        the settings name the host as one of the house, any then. None: it is elsewhere.
         """
         if self.provider != _HOST:
-            return False
+            return None
         if self.host in self._site.local_hosts:
-            return True
+            return ()
         port = urlsplit(self._site.url(self._host, "")).port
         try:
             found = await self._transport.resolver(self.host, port or 443)
         except OSError:
-            return False
-        return bool(found) and all(_is_private(address) for address in found)
+            return None
+        private = bool(found) and all(_is_private(address) for address in found)
+        return tuple(found) if private else None
 
     def scrubbed(self, content: bytes, most: int) -> bytes:
         """At most `most` bytes of a body, without the key."""
@@ -136,8 +138,10 @@ class Passthrough:
         dry_run: bool = False,
         headers: Mapping[str, str],
         body: AsyncIterable[bytes],
+        addresses: Sequence[str] = (),
     ) -> AsyncIterator[Forwarded]:
         """The reply to a request of ours at `path` (below /openai/v1), its body still to come.
+        `addresses`: nowhere else; else wherever the host's name leads.
 
         Raises Failure: UNREACHED, IN_DOUBT, and KEY and BALANCE where the refusal is ours to mend.
         """
@@ -153,13 +157,13 @@ class Passthrough:
         async with httpx.AsyncClient(
             verify=await self._transport.tls(), trust_env=False, timeout=limits
         ) as client:
-            request = client.build_request(
-                method,
-                url,
-                headers={**sent, **self._site.auth, "Accept-Encoding": "identity"},
-                content=sending,
-            )
-            response = await self._send(client, request, sending)
+            sent |= {**self._site.auth, "Accept-Encoding": "identity"}
+            at = httpx.URL(url)
+            requests = [
+                pinned(client, at, address, method=method, headers=sent, content=sending)
+                for address in addresses
+            ] or [client.build_request(method, at, headers=sent, content=sending)]
+            response = await self._send(client, requests, sending)
             try:
                 await self._refuse(response)
                 yield Forwarded(response.status_code, self._kept(response.headers), response)
@@ -167,10 +171,10 @@ class Passthrough:
                 await response.aclose()
 
     async def _send(
-        self, client: httpx.AsyncClient, request: httpx.Request, sending: Relayed
+        self, client: httpx.AsyncClient, requests: Sequence[httpx.Request], sending: Relayed
     ) -> httpx.Response:
         try:
-            return await client.send(request, stream=True)
+            return await first_reply(client, requests)
         except (httpx.HTTPError, OSError) as fault:
             early = isinstance(fault, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             if early or not sending.complete:

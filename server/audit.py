@@ -22,20 +22,6 @@ def sent(request: str, key: Key | None, host: str, size: int) -> None:
     )
 
 
-def taken_for_a_run(request: str, key: Key | None, host: str, cost_micros: int | None) -> None:
-    """A dry run that was answered as if it were none: it may have been carried out and billed."""
-    log.error(
-        "dry run taken for a run",
-        extra=logs.fields(
-            request=request,
-            who=_who(key.id if key is not None else None),
-            cost_micros=cost_micros,
-            billed="maybe",
-            sent_to=host,
-        ),
-    )
-
-
 def tell(row: Row, what: str = "request ended") -> None:
     """One request that has just ended, as its record has it; or `what` became of it afterwards."""
     log.info(

@@ -11,6 +11,7 @@ from typing import Any
 from upscale.errors import JobCancelled, UpstreamError
 from upscale.providers.outcome import Billed, Failure
 from upscale.providers.passthrough import Forwarded, Passthrough
+from upscale.server.owed import Owed
 from upscale.server.recording import Recorder, Recording, error_fields, status_of
 from upscale.server.records.rows import Status
 
@@ -45,7 +46,12 @@ class Call:
         attempts = [self._attempt(billed="no" if self.free else "maybe")]
         # Nothing is owed where the request ends just now, before anything is sent.
         self.record.tell(remote_attempts=[], remote_job=None)
-        await self._sends(status="processing", remote_attempts=attempts, remote_job=self._owed)
+        await self._sends(
+            status="processing",
+            remote_attempts=attempts,
+            remote_job=self._owed,
+            idempotency_kept=not self.free,
+        )
         self.recorder.feeds.open(self.record.id).tell("state", {"status": "processing"})
         self._begun = time.monotonic()
         self.tells()
@@ -53,6 +59,8 @@ class Call:
     def failed(self, failure: Failure) -> None:
         """No reply came: what the end of the request is to say of it."""
         billed: Billed = "no" if self.free else failure.billed
+        if billed == "no":
+            self.record.tell(idempotency_kept=False)
         attempt = self._attempt(**{**failure.to_json(), "billed": billed})
         self._tell(0 if billed == "no" else self.quote, attempt)
 
@@ -60,6 +68,11 @@ class Call:
         """The same of a dry run that was answered like a run."""
         attempt = self._attempt(billed="maybe", cost_micros=cost_micros)
         self._tell(cost_micros or 0, attempt)
+
+    async def was_a_dry_run(self) -> None:
+        """What was asked as a dry run is done there: on record, as the request that it became."""
+        await self._sends(status="processing", dry_run=True)
+        self.tells()
 
     def tells(self) -> None:
         """What is known of it by now, for whatever ends the request."""
@@ -148,7 +161,7 @@ class Call:
         """What is booked for a request that was ended from outside, or died: no job that somebody
         could be asked for, only its quote.
         """
-        return None if self.free else {"jobs": [], "spent_micros": self.quote}
+        return None if self.free else Owed(spent_micros=self.quote).to_json()
 
     def _attempt(self, **known: Any) -> dict[str, Any]:
         told = {

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,22 @@ from upscale.server.wishes import idempotency_key
 log = logs.get("server")
 router = APIRouter()
 
+
+@dataclass(frozen=True)
+class Aim:
+    """Where a request goes. `addresses`: what `Passthrough.in_house` said when the caller's rights
+    were looked at; a name that leads elsewhere later gains nothing.
+    """
+
+    target: Passthrough
+    addresses: tuple[str, ...] | None
+
+    @property
+    def of_house(self) -> bool:
+        """Whether what goes there stays in the house."""
+        return self.addresses is not None
+
+
 _PIECE = 1 << 18
 # The answer to a dry run is no longer.
 _ESTIMATE_BYTES = 1 << 20
@@ -57,29 +74,29 @@ async def pass_on(request: Request) -> Response:
     with ours.spool.request_folder() as folder:
         body = folder.path / "body"
         if is_dry_run(request.query_params):
-            target = await _target(ours, key)
+            aim = await _aim(ours, key)
             named = await read_body(request, ours, folder, body)
             _check_named(key, named)
-            work = forward(request, ours, folder, target, body, None)
+            work = forward(request, ours, folder, aim, body, None)
             return await while_connected(request, ours.running, work)
         repeat = idempotency_key(request)
         async with ours.recorder.recording(request, key) as record:
             if repeat is None:
                 await record.arrive()
-            target = await _target(ours, key)
+            aim = await _aim(ours, key)
             named = await read_body(request, ours, folder, body)
             if repeat is not None:
                 await _arrive_once(record, repeat, named)
             _check_named(key, named)
             await record.change(model=named.model)
-            work = forward(request, ours, folder, target, body, record)
+            work = forward(request, ours, folder, aim, body, record)
             return await while_connected(request, ours.running, work)
 
 
 async def may_forward(ours: Services, key: Key | None) -> bool:
     """Whether what is unknown here may be passed on for a key."""
     try:
-        await _target(ours, key)
+        await _aim(ours, key)
     except ModelDisabled:
         return False
     return True
@@ -95,46 +112,46 @@ async def forward_edit(
     record: Recording | None,
 ) -> Response:
     """Pass an edit by a model on that is unknown here: `form`, which came as `body`."""
-    target = await _target(ours, key)
+    aim = await _aim(ours, key)
     models_in(form)  # of two, another one may count elsewhere
     model = read_model(form)
     check_model(key, (model,))
     if record is not None:
         await record.change(model=model)
-    return await forward(request, ours, folder, target, body, record)
+    return await forward(request, ours, folder, aim, body, record)
 
 
 async def forward(
     request: Request,
     ours: Services,
     folder: RequestFolder,
-    target: Passthrough,
+    aim: Aim,
     body: Path,
     record: Recording | None,
 ) -> Response:
-    """The reply of `target`, as it arrives; `record` None for a dry run, which has none."""
+    """The reply of the other side, as it arrives; `record` None for a dry run, which has none."""
     size = (await asyncio.to_thread(body.stat)).st_size
-    of_house = await target.is_of_house()
     stack = contextlib.AsyncExitStack()
     try:
         stack.enter_context(ours.remote.at_work())
         if record is None:
-            return await _dry_run(request, target, body, size, stack, of_house=of_house)
-        call = Call(ours.recorder, record, target, request.url.path, size, free=of_house)
+            return await _dry_run(request, ours, aim, body, size, stack)
+        path, free = request.url.path, aim.of_house
+        call = Call(ours.recorder, record, aim.target, path, size, free=free)
         limited = record.key is not None and record.key.spending_limit_micros is not None
-        if limited and not of_house:
-            call.quote = await _quoted(request, call, body)
+        if limited and not free:
+            call.quote = await _quoted(request, call, aim, body)
             await record.reserve(call.quote)
         await call.begins()
         try:
-            call.reply = await stack.enter_async_context(_asked(request, target, body, size))
+            call.reply = await stack.enter_async_context(_asked(request, aim, body, size))
             return await _handed_on(request, ours, folder, stack, call)
         except Failure as failure:
             if call.reply is None:
                 call.failed(failure)
             else:
                 await call.ends(0, whole=False)
-            raise told(failure, target.name) from None
+            raise told(failure, aim.target.name) from None
         except asyncio.CancelledError:
             await call.cancelled()
             raise
@@ -180,24 +197,24 @@ async def _handed_on(
 
 async def _dry_run(
     request: Request,
-    target: Passthrough,
+    ours: Services,
+    aim: Aim,
     body: Path,
     size: int,
     stack: contextlib.AsyncExitStack,
-    *,
-    of_house: bool,
 ) -> Response:
     """What a run would cost, as the other side says. Raises InvalidRequest where it would do the
     work instead.
     """
-    if of_house or not target.knows_dry_runs:
+    target = aim.target
+    if aim.of_house or not target.knows_dry_runs:
         raise InvalidRequest(
             f"{target.name} knows no dry run, and would do the work. Leave dryRun out.",
             field="dryRun",
         )
     audit.sent(request.state.request_id, caller(request), target.host, size)
     try:
-        reply = await stack.enter_async_context(_asked(request, target, body, size, dry_run=True))
+        reply = await stack.enter_async_context(_asked(request, aim, body, size, dry_run=True))
         _tell_state(request, target, reply)
         pieces = reply.pieces()
         content, whole = await gathered(pieces, _ESTIMATE_BYTES)
@@ -209,16 +226,21 @@ async def _dry_run(
         return response
     if not (whole and _estimate(content)):
         _taken_for_a_run(request, target, reply)
+        record = Recording(ours.recorder, request, caller(request))
+        await record.arrive()
+        call = Call(ours.recorder, record, target, request.url.path, size, free=False, reply=reply)
+        await call.was_a_dry_run()
+        return HandedOn(content, pieces, stack, call.ends, reply.status, _headers(reply))
     return HandedOn(content, pieces, stack, None, reply.status, _headers(reply))
 
 
-async def _quoted(request: Request, call: Call, body: Path) -> int:
+async def _quoted(request: Request, call: Call, aim: Aim, body: Path) -> int:
     """What it would cost, by a dry run there. Raises InvalidRequest where that cannot be told."""
     target, total = call.target, None
     if target.knows_dry_runs:
         await call.asks_price()
         try:
-            async with _asked(request, target, body, call.size, dry_run=True) as reply:
+            async with _asked(request, aim, body, call.size, dry_run=True) as reply:
                 content, whole = await gathered(reply.pieces(), _ESTIMATE_BYTES)
         except Failure as failure:
             raise told(failure, target.name) from None
@@ -255,20 +277,20 @@ def _taken_for_a_run(request: Request, target: Passthrough, reply: Forwarded) ->
             request=request.state.request_id, host=target.host, cost_micros=reply.cost_micros
         ),
     )
-    audit.taken_for_a_run(request.state.request_id, caller(request), target.host, reply.cost_micros)
 
 
 @contextlib.asynccontextmanager
 async def _asked(
-    request: Request, target: Passthrough, body: Path, size: int, *, dry_run: bool = False
+    request: Request, aim: Aim, body: Path, size: int, *, dry_run: bool = False
 ) -> AsyncIterator[Forwarded]:
     headers = {**request.headers, "content-length": str(size)}
-    async with target.forward(
+    async with aim.target.forward(
         request.method,
         request.url.path,
         dry_run=dry_run,
         headers=headers,
         body=_pieces(body),
+        addresses=aim.addresses or (),
     ) as forwarded:
         yield forwarded
 
@@ -315,7 +337,7 @@ def _check_named(key: Key | None, named: Named) -> None:
         check_model(key, (named.model or "",))
 
 
-async def _target(ours: Services, key: Key | None) -> Passthrough:
+async def _aim(ours: Services, key: Key | None) -> Aim:
     """Where to; raises ModelDisabled, which says how to enable it."""
     target = ours.passthrough
     if target is None:
@@ -324,9 +346,10 @@ async def _target(ours: Services, key: Key | None) -> Passthrough:
             "the key of the hosted gateway (LUMENFALL_API_KEY), or the address of an "
             "OpenAI-compatible server of the house (UPSCALE_PASSTHROUGH_BASE_URL)."
         )
-    if key is not None and key.local_only and not await target.is_of_house():
+    aim = Aim(target, await target.in_house())
+    if key is not None and key.local_only and not aim.of_house:
         raise ModelDisabled(
             "What this key sends stays in the house, and the server would pass this request on to "
             f"{target.name}."
         )
-    return target
+    return aim

@@ -102,7 +102,7 @@ async def _remotely(
     """By a provider; what an earlier process has paid for is gone on with."""
     row, folder = job.row, source.parent
     earlier = Earlier.of(row)
-    if earlier.jobs:  # paid for: it was priced then
+    if earlier.owed.jobs:  # paid for: it was priced then
         wish = replace(wish, priced=False)
     asked: list[tuple[str, int]] = []
     try:

@@ -135,8 +135,17 @@ class Remote:
                 )
             candidates = kept
         seconds = self.providers.prices.seconds.get(candidates[0].route.endpoint)
-        expected = None if seconds is None else round(seconds * wish.n, 2)
-        return RemotePlan(wish, source, probe, sendable, candidates, skipped, priced, expected)
+        return RemotePlan(
+            wish,
+            source,
+            probe,
+            sendable,
+            candidates,
+            skipped,
+            priced,
+            expected_seconds=None if seconds is None else round(seconds * wish.n, 2),
+            asked=tuple(sent),
+        )
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:

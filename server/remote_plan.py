@@ -68,6 +68,7 @@ class RemotePlan:
     """All that was decided before anything is sent: the routes in order, and their prices.
 
     `expected_seconds` is what runs of the first route took of late, None where there were none.
+    `asked`: hosts that have the picture already, since they want it for a quote, and its bytes.
     """
 
     wish: RemoteWish
@@ -78,6 +79,7 @@ class RemotePlan:
     skipped: tuple[Skipped, ...]
     prices: Mapping[tuple[str, str], Price]
     expected_seconds: float | None
+    asked: tuple[tuple[str, int], ...] = ()
 
     @property
     def route(self) -> RemoteRoute:
@@ -108,18 +110,6 @@ class RemotePlan:
     def most_bytes(self) -> int:
         """What the run may write: results as they come, and as they are written anew."""
         return 2 * self.wish.n * cap_of(self.wish, self.probe)
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """Hosts that have the picture already, since they want it for a quote."""
-        trails = (each.task.trail.sent_to for each in self.candidates)
-        return tuple(dict.fromkeys(host for hosts in trails for host in hosts))
-
-    @property
-    def asked_bytes(self) -> int:
-        """What they got."""
-        tasks = (each.task for each in self.candidates if each.task.trail.sent_to)
-        return sum(bytes_of(task, self.sendable) for task in tasks)
 
     def shown(self) -> dict[str, Any]:
         """For a dry run."""

@@ -18,6 +18,7 @@ from upscale.providers.registry import Providers
 from upscale.providers.routes import Candidate
 from upscale.providers.task import RemoteJob, RemoteResult, misses, nth
 from upscale.server.limits import check_size
+from upscale.server.owed import Owed
 from upscale.server.records.rows import Row
 from upscale.server.remote_plan import RemotePlan, bytes_of, name_of, sent_of, size_of
 from upscale.server.replies import Executed, metadata
@@ -39,32 +40,17 @@ class RemoteImage:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What a record tells of paid calls: the jobs and what each was quoted at, by the number of
-    their result; what other calls have cost; who got how much of the picture.
-    """
+    """What a record tells of an earlier process: its paid calls, and who got how much."""
 
-    jobs: Mapping[int, RemoteJob] = field(default_factory=dict)
-    quoted: Mapping[int, int] = field(default_factory=dict)
-    spent_micros: int = 0
+    owed: Owed = field(default_factory=Owed)
     hosts: tuple[str, ...] = ()
     sent_bytes: int = 0
 
     @classmethod
     def of(cls, row: Row) -> Earlier:
         """As the row of a request has it."""
-        told = row.remote_job or {}
-        jobs = told.get("jobs", ())
-        ours = ("index", "quoted")
-        return cls(
-            {
-                job["index"]: RemoteJob.from_json({k: v for k, v in job.items() if k not in ours})
-                for job in jobs
-            },
-            {job["index"]: job["quoted"] for job in jobs},
-            told.get("spent_micros", 0),
-            tuple(filter(None, (row.sent_to or "").split(", "))),
-            row.sent_bytes,
-        )
+        hosts = tuple(filter(None, (row.sent_to or "").split(", ")))
+        return cls(Owed.from_json(row.remote_job), hosts, row.sent_bytes)
 
 
 @dataclass
@@ -96,7 +82,7 @@ class RemoteRun:
         Paid calls that an earlier process has made for the same request are gone on with instead of
         being made again. Raises UpscaleError.
         """
-        self.quoted |= self.earlier.quoted
+        self.quoted |= self.earlier.owed.quoted
         made: list[RemoteImage] = []
         try:
             for index in range(self.plan.wish.n):
@@ -105,7 +91,7 @@ class RemoteRun:
                 self._asked = candidates
                 # A process that died may have left some of it.
                 candidates[0].task.target.unlink(missing_ok=True)
-                job = self.earlier.jobs.get(index)
+                job = self.earlier.owed.jobs.get(index)
                 if job is None or job.billed == "no":
                     served = await self.providers.serve(candidates, self.attempts, self._check)
                 else:
@@ -229,26 +215,23 @@ class RemoteRun:
 
     def _hosts(self) -> list[str]:
         """Who got the picture so far."""
-        told = [*self.earlier.hosts, *self.plan.asked]
+        told = [*self.earlier.hosts, *(host for host, _ in self.plan.asked)]
         told += [host for attempt in self.attempts for host in attempt.get("sent_to", ())]
         return told + [host for each in self._asked for host in each.task.trail.sent_to]
 
     def _sent_bytes(self) -> int:
         # What is under way is taken as sent, but for what an earlier process has sent already.
-        going = () if self._index in self.earlier.jobs else (True,)
+        going = () if self._index in self.earlier.owed.jobs else (True,)
         sent = [attempt for attempt in self.attempts if attempt.get("sent_to", going)]
-        size = self.earlier.sent_bytes + self.plan.asked_bytes
+        size = self.earlier.sent_bytes + sum(size for _, size in self.plan.asked)
         return size + sum(self._bytes_of(attempt) for attempt in sent)
 
     def _jobs(self) -> dict[str, Any]:
         """As a record has them, with what was booked besides by calls that are settled."""
-        jobs = [
-            {"index": index, "quoted": self.quoted.get(index, 0), **job.to_json()}
-            for index, job in sorted(self.jobs.items())
-        ]
         named = {(job.provider, job.id) for job in self.jobs.values()}
         others = (a for a in self.attempts if (a["provider"], a.get("job") or "") not in named)
-        return {"jobs": jobs, "spent_micros": sum(self._cost(attempt) for attempt in others)}
+        spent = sum(self._cost(attempt) for attempt in others)
+        return Owed(self.jobs, self.quoted, spent).to_json()
 
     def _settle_attempts(self) -> None:
         """What a call came to that was cut short is known from the notes of its adapter only."""
@@ -278,7 +261,7 @@ class RemoteRun:
         """Of one result by a route; 0 where it is not known."""
         price = self.plan.prices.get(name)
         if price is None:
-            return self.earlier.quoted.get(self._index, 0)
+            return self.earlier.owed.quoted.get(self._index, 0)
         return round(price.micros / self.plan.wish.n)
 
     def _bytes_of(self, attempt: Mapping[str, Any]) -> int:

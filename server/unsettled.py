@@ -13,9 +13,10 @@ from upscale import logs
 from upscale.errors import RecordsFault
 from upscale.providers.registry import Providers
 from upscale.providers.task import RemoteJob
+from upscale.server.owed import Owed
 from upscale.server.recording import Recorder
 from upscale.server.records.rows import Row
-from upscale.server.remote_run import Earlier, booked
+from upscale.server.remote_run import booked
 from upscale.server.running import Running
 from upscale.server.threads import asked, whole
 
@@ -52,10 +53,10 @@ class Unsettled:
                 log.exception("a paid call cannot be settled", extra=logs.fields(request=row.id))
 
     async def _look(self, row: Row) -> None:
-        earlier = Earlier.of(row)
+        owed = Owed.from_json(row.remote_job)
         jobs = {
             index: job if job.billed != "maybe" else await self._providers.abandon(job)
-            for index, job in earlier.jobs.items()
+            for index, job in owed.jobs.items()
         }
         looks = self._looks.get(row.id, 0) + 1
         open_calls = [
@@ -65,9 +66,9 @@ class Unsettled:
             self._looks[row.id] = looks
             return
         self._looks.pop(row.id, None)
-        await whole(lambda: self._settle(row, replace(earlier, jobs=jobs)))
+        await whole(lambda: self._settle(row, replace(owed, jobs=jobs)))
 
-    def _settle(self, row: Row, found: Earlier) -> None:
+    def _settle(self, row: Row, found: Owed) -> None:
         attempts = [*row.remote_attempts]
         for job in found.jobs.values():
             attempts = _told(attempts, job)

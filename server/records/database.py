@@ -29,7 +29,7 @@ from upscale.settings import Settings
 
 log = logs.get("records")
 
-HEAD = "002"
+HEAD = "003"
 _ALLOWED = "sqlite:////folder/records.db, or postgresql+psycopg://user@host/name"
 _MIGRATING = 0x75707363616C65  # the number of PostgreSQL's lock for it
 _CONNECTIONS, _MORE_CONNECTIONS = 4, 28

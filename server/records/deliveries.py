@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select, text, tuple_
 
 from upscale.server.records.database import Database
 from upscale.server.records.rows import ENDED
@@ -30,7 +30,8 @@ class Deliveries:
         ended, id = requests.c.finished_at, requests.c.id
         asked = (
             select(ended, id)
-            .where(requests.c.webhook_state == "pending", requests.c.status.in_(ENDED))
+            # As the index has it: a value that is bound is not looked into for that.
+            .where(text("webhook_state = 'pending'"), requests.c.status.in_(ENDED))
             .where(requests.c.place == self._place)
             .order_by(ended, id)
             .limit(limit)

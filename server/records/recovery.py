@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from upscale.server.records.database import Database
 from upscale.server.records.queue import LOCAL, TAKING, requeue_in
+from upscale.server.records.requests import FREED
 from upscale.server.records.rows import ENDED, OF_WORK, UNFINISHED, Row
 from upscale.server.records.spending import release_in
 from upscale.server.records.tables import requests
@@ -104,12 +105,9 @@ def lost(database: Database, place: str, before: int) -> list[Row]:
     return [row for row in rows if row.owner not in cared]
 
 
-# A paid call that nobody can be asked for, as a record has it: what was passed on (`forwarded`).
-_PASSED_ON = _table.remote_job.startswith('{"jobs": []')
 _INTERRUPTED: dict[Any, Any] = {
     "status": "cancelled",
-    # A repeat tries once more, but where that would certainly be paid for once more.
-    "idempotency_key": case((_PASSED_ON, _table.idempotency_key), else_=None),
+    "idempotency_key": FREED,
     "error_status": 503,
     "error_code": "REQUEST_INTERRUPTED",
     "error_message": "The server stopped while this request was at work.",

@@ -59,10 +59,15 @@ _LATE = {
     "remote_attempts",
     "remote_job",
     "idempotency_key",
+    "idempotency_kept",
     "media",
     "webhook_state",
 }
 _AT_END = {"error_status", "error_code", "error_message", "duration_ms", "reply"}
+
+
+# A name that is given up, but where a repeat would be paid for again.
+FREED = case((requests.c.idempotency_kept, requests.c.idempotency_key), else_=None)
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,8 @@ class RequestLog:
         the request as it has ended.
 
         Costs are booked where it completed, or where there are some. A rejected one frees its
-        idempotency key: no work was done for it. None, and nothing is booked, where it has ended
+        idempotency key: no work was done for it; one that is freed otherwise stays taken where it
+        is kept. None, and nothing is booked, where it has ended
         before.
         """
         if status not in ENDED:
@@ -160,6 +166,8 @@ class RequestLog:
         values |= {"status": status, "finished_at": now} | dict.fromkeys(OF_WORK)
         if status == "rejected":
             values["idempotency_key"] = None
+        elif "idempotency_key" in fields and fields.get("idempotency_kept", True):
+            values["idempotency_key"] = FREED
         with self._database.write(durable=status != "rejected") as connection:
             ended = connection.execute(
                 update(requests)
@@ -194,9 +202,11 @@ class RequestLog:
             return Row.of(connection.execute(_one(request_id)).one())
 
     def unsettled(self) -> list[Row]:
-        """Requests that have ended and whose paid call may still be going on."""
-        asked = select(requests).where(
-            requests.c.remote_job.is_not(None), requests.c.status.in_(ENDED)
+        """Requests that have ended and whose paid call may still be going on, oldest first."""
+        asked = (
+            select(requests)
+            .where(requests.c.remote_job.is_not(None), requests.c.finished_at.is_not(None))
+            .order_by(requests.c.finished_at)
         )
         with self._database.read() as connection:
             return [Row.of(row) for row in connection.execute(asked.limit(_AT_A_TIME))]

@@ -65,8 +65,9 @@ class Arrival:
 class Row:
     """A recorded request; the fields are the columns of `tables.requests`.
 
-    `remote_attempts`: what was tried at which provider, in order; `remote_job`: a paid call that
-    may still be running there, as a RemoteJob tells it, so that a restart can go on with it.
+    `remote_attempts`: what was tried at which provider, in order; `remote_job`: paid calls that may
+    still be running there (`server.owed`), so that a restart can go on with them.
+    `idempotency_kept`: a repeat would be paid for again, so that its name stays taken.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Row:
     remote_attempts: tuple[dict[str, Any], ...]
     remote_job: dict[str, Any] | None
     idempotency_key: str | None
+    idempotency_kept: bool
     fingerprint: str | None
     priority: int
     position: int | None

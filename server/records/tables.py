@@ -16,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -84,6 +85,8 @@ requests = Table(
     Column("remote_attempts", Text),  # JSON list: what was tried at which provider
     Column("remote_job", Text),  # JSON: a paid call at a provider that may still be running
     Column("idempotency_key", Text),
+    # A repeat would be paid for again: the name stays taken however this one ends.
+    Column("idempotency_kept", Boolean, nullable=False, server_default=false()),
     Column("fingerprint", Text),  # of the body that came with it
     Column("priority", Integer, nullable=False),
     Column("position", Integer),  # in the queue, when it was last told
@@ -104,6 +107,20 @@ Index("requests_created", requests.c.created_at, requests.c.id)
 Index("requests_by_key", requests.c.key_id, requests.c.created_at, requests.c.id)
 Index("requests_by_status", requests.c.status, requests.c.background)
 Index("requests_idempotency", requests.c.caller, requests.c.idempotency_key, unique=True)
+Index(
+    "requests_unsettled",
+    requests.c.finished_at,
+    sqlite_where=text("remote_job IS NOT NULL"),
+    postgresql_where=text("remote_job IS NOT NULL"),
+)
+Index(
+    "requests_untold",
+    requests.c.place,
+    requests.c.finished_at,
+    requests.c.id,
+    sqlite_where=text("webhook_state = 'pending'"),
+    postgresql_where=text("webhook_state = 'pending'"),
+)
 
 # Whose turn it is: `served` grows by one with each job that is taken from the queue.
 turns = Table(

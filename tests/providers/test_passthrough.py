@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -156,7 +156,43 @@ def test_the_house_is_where_all_addresses_are_private(
     settings = Settings(passthrough_base_url="http://images.example:8001/v1", local_hosts=named)
     target = passthrough_of(settings, resolver=resolver)
     assert target is not None
-    assert asyncio.run(target.is_of_house()) is own
+    found = asyncio.run(target.in_house())
+    assert (found is not None) is own
+    if own:
+        assert found == (() if named else tuple(addresses))
+
+
+def test_what_stays_in_the_house_goes_to_the_address_that_was_looked_at(
+    stubs: dict[str, Stub],
+) -> None:
+    """Whatever its name leads to a moment later."""
+    stub: Any = stubs["lumenfall"]
+    port = urlsplit(stub.url).port
+    asked: list[str] = []
+
+    async def resolver(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"] if len(asked) == 1 else ["93.184.216.34"]
+
+    settings = Settings(passthrough_base_url=f"http://images.example:{port}/openai/v1")
+    target = passthrough_of(settings, resolver=resolver)
+    assert target is not None
+
+    async def once() -> int:
+        addresses = await target.in_house()
+        assert addresses == ("127.0.0.1",)
+        async with target.forward(
+            "POST",
+            "/openai/v1/images/generations",
+            headers={"content-type": "application/json"},
+            body=_pieces(BODY),
+            addresses=addresses,
+        ) as reply:
+            return reply.status
+
+    asyncio.run(once())
+    assert asked == ["images.example"]
+    assert len(stub.seen) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,6 +25,7 @@ from upscale.errors import InvalidRequest, RecordsFault
 from upscale.server.records import database as module
 from upscale.server.records import migrations
 from upscale.server.records.database import HEAD, Database
+from upscale.server.records.deliveries import Deliveries
 from upscale.server.records.keys import KeyRing
 from upscale.server.records.recovery import recover
 from upscale.server.records.requests import RequestLog
@@ -50,19 +52,55 @@ def test_a_database_that_is_there_is_opened_as_it_is(url: str) -> None:
         assert KeyRing(database).any()
 
 
-def test_one_of_the_first_version_is_brought_up_to_date(url: str) -> None:
+@pytest.mark.parametrize("version", ["001", "002"])
+def test_an_older_one_is_brought_up_to_date(url: str, version: str) -> None:
     with opened(url) as database:
-        old = arrived(RequestLog(database))
-        with database.write() as connection:
-            for column in ("remote_attempts", "remote_job"):
-                connection.execute(text(f"ALTER TABLE requests DROP COLUMN {column}"))
-            connection.execute(text("UPDATE alembic_version SET version_num = '001'"))
+        log = RequestLog(database)
+        passed_on, asked_for = (arrived(log, idempotency_key=name) for name in "ab")
+        log.change(passed_on, remote_job={"jobs": [], "spent_micros": 7})
+        log.change(asked_for, remote_job={"jobs": [{"index": 0}], "spent_micros": 0})
+        _back_to(database, version)
     with opened(url) as database:
-        row = read(RequestLog(database), old)
-        assert (row.remote_attempts, row.remote_job) == ((), None)
+        rows = [read(RequestLog(database), id) for id in (passed_on, asked_for)]
+        assert all(row.remote_attempts == () for row in rows)
+        # Of the first version there is nothing to be told from.
+        assert [row.remote_job is not None for row in rows] == [version == "002"] * 2
+        assert [row.idempotency_kept for row in rows] == [version == "002", False]
         with database.read() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, metadata) == []
+
+
+def _back_to(database: Database, version: str) -> None:
+    """Undo what later migrations have made."""
+    columns = ["idempotency_kept"]
+    if version == "001":
+        columns += ["remote_attempts", "remote_job"]
+    with database.write() as connection:
+        for index in ("requests_unsettled", "requests_untold"):
+            connection.execute(text(f"DROP INDEX {index}"))
+        for column in columns:
+            connection.execute(text(f"ALTER TABLE requests DROP COLUMN {column}"))
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+
+
+def test_what_is_looked_for_again_and_again_is_found_by_an_index(tmp_path: Path) -> None:
+    asked: list[tuple[str, Any]] = []
+    with opened(f"sqlite:///{tmp_path}/records.db") as database:
+
+        @event.listens_for(database._engine, "before_cursor_execute")
+        def keep(_c: Any, _k: Any, statement: str, values: Any, *_: Any) -> None:
+            asked.append((statement, values))
+
+        assert RequestLog(database).unsettled() == []
+        assert Deliveries(database).untold(limit=5) == []
+        plans = []
+        with database.read() as connection:
+            for statement, values in [pair for pair in asked if "FROM requests" in pair[0]]:
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+                plans.append(" ".join(str(line[3]) for line in plan))
+    found = zip(("requests_unsettled", "requests_untold"), plans, strict=True)
+    assert [name in plan for name, plan in found] == [True, True]
 
 
 def test_one_that_a_newer_version_has_written_is_refused(url: str) -> None:

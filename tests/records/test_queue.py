@@ -274,10 +274,11 @@ def test_the_name_of_what_was_passed_on_stays_taken(url: str) -> None:
     """A repeat would be paid for again."""
     with opened(url) as dying:
         log = RequestLog(dying)
+        owed = {"jobs": [], "spent_micros": 40_000}
         passed_on = arrived(log, idempotency_key="abc")
-        log.change(passed_on, early=True, remote_job={"jobs": [], "spent_micros": 40_000})
+        log.change(passed_on, early=True, idempotency_kept=True, remote_job=owed)
         asked_for = arrived(log, idempotency_key="def")
-        log.change(asked_for, early=True, remote_job={"jobs": [{"index": 0}], "spent_micros": 0})
+        log.change(asked_for, early=True, remote_job=owed)
     with opened(url) as next_one:
         assert set(recover(next_one, "").cancelled) == {passed_on, asked_for}
         names = [read(RequestLog(next_one), id).idempotency_key for id in (passed_on, asked_for)]

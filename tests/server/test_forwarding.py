@@ -300,11 +300,14 @@ def test_a_dry_run_that_was_taken_for_a_run_is_told_loudly_and_done_no_more(
 ):
     gateway.estimate = None
     with serving(settings(tmp_path, gateway)) as live:
-        _, _, headers = limited(live)
+        ring, token, headers = limited(live)
         first = live.client.post(f"{GENERATIONS}?dryRun=true", json=ASKED, headers=headers)
         assert first.status_code == 200
         told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-        assert "dry run taken for a run" in told
+        record = newest(live)
+        assert (record["id"], record["status"]) == (first.headers["x-request-id"], "completed")
+        assert (record["cost"], record["remote_attempts"][0]["billed"]) == (0.04, "yes")
+        assert spent(live, ring, token) == (40_000, 0)
         assert any("may have been carried out" in line for line in told)
         for query in ("?dryRun=true", ""):
             again = live.client.post(GENERATIONS + query, json=ASKED, headers=headers)
@@ -419,12 +422,28 @@ def test_a_call_whose_request_is_cancelled_is_booked(tmp_path, gateway):
     gateway.fault = "slow_reply"
     with serving(settings(tmp_path, gateway)) as live, ThreadPoolExecutor() as pool:
         ring, token, headers = limited(live)
-        asked = pool.submit(live.client.post, GENERATIONS, json=ASKED, headers=headers)
+        named = {**headers, "Idempotency-Key": "one"}
+        asked = pool.submit(live.client.post, GENERATIONS, json=ASKED, headers=named)
         assert gateway.polled.wait(10)
         row = row_of(live)
         live.client.delete(f"/v1/requests/{row.id}", headers=headers)
         assert asked.result().status_code == 499
         assert spent(live, ring, token) == (40_000, 0)
+        # A repeat would be paid for again.
+        again = live.client.post(GENERATIONS, json=ASKED, headers=named)
+        check_error(again, 400, param="Idempotency-Key")
+    assert gateway.paid == 1
+
+
+def test_the_name_of_what_did_not_arrive_is_free_again(tmp_path, gateway):
+    """What is kept for a paid call is given back where none was made."""
+    with serving(settings(tmp_path, gateway)) as live:
+        headers = {"Idempotency-Key": "one"}
+        gateway.fault = "401"
+        assert live.client.post(GENERATIONS, json=ASKED, headers=headers).status_code == 502
+        gateway.fault = ""
+        assert live.client.post(GENERATIONS, json=ASKED, headers=headers).status_code == 200
+    assert gateway.paid == 1
 
 
 @pytest.mark.parametrize(
@@ -503,10 +522,10 @@ def test_a_server_of_the_house_costs_nothing(tmp_path, gateway):
 
 
 def test_a_public_server_is_none_of_the_house(tmp_path, gateway, monkeypatch):
-    async def elsewhere(_: Passthrough) -> bool:
-        return False
+    async def elsewhere(_: Passthrough) -> None:
+        return None
 
-    monkeypatch.setattr(Passthrough, "is_of_house", elsewhere)
+    monkeypatch.setattr(Passthrough, "in_house", elsewhere)
     with serving(house(tmp_path, gateway, local_only=False)) as live:
         ring, token, headers = limited(live)
         _, inside = ring.create("in", remote=False)
