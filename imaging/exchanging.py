@@ -113,6 +113,11 @@ def receive(order: Return) -> Returned:
     return Returned(width, height, target.stat().st_size, notes)
 
 
+def check_whole(path: Path, probe: Probe) -> None:
+    """Decode a picture to its end. Raises UnreadableImage."""
+    _decoded(path, probe)
+
+
 def _band(colour: Pixels, alpha: Pixels | None, rows: slice) -> Pixels:
     if alpha is None:
         return colour[rows]

@@ -66,6 +66,17 @@ class PixelPool:
             raise UnreadableImage(f"The picture cannot be decoded: {_why(lost)}.") from None
         return Sendable.from_json(_unpacked(answer))
 
+    async def check_whole(self, path: Path, probe: Probe) -> None:
+        """`imaging.exchanging.check_whole` in a helper. Raises UnreadableImage."""
+        seconds = _time_for(probe.pixels)
+        try:
+            answer = await self._pixels.run(
+                _check_task, str(path), probe.to_json(), seconds=seconds
+            )
+        except Lost as lost:
+            raise UnreadableImage(f"The picture cannot be decoded: {_why(lost)}.") from None
+        _unpacked(answer)
+
     async def receive(self, order: Return, pixels: int) -> Returned:
         """`imaging.exchanging.receive` in a helper; `pixels` are those of the result.
 
@@ -117,6 +128,16 @@ def _prepare_task(source: str, probe: dict[str, Any], folder: str) -> dict[str, 
 
     try:
         return {"value": asdict(prepare(Path(source), Probe.from_json(probe), Path(folder)))}
+    except UpscaleError as error:
+        return {"error": error.to_wire()}
+
+
+def _check_task(path: str, probe: dict[str, Any]) -> dict[str, Any]:
+    from upscale.imaging.exchanging import check_whole
+
+    try:
+        check_whole(Path(path), Probe.from_json(probe))
+        return {"value": None}
     except UpscaleError as error:
         return {"error": error.to_wire()}
 

@@ -188,12 +188,21 @@ class RoutePrice:
 
 @dataclass(frozen=True)
 class RouteVariant:
-    """What is different where the caller's `field` has one of `values`."""
+    """What is different where the caller's `field` has none of the `usual` values: an unlisted one
+    may well be dearer. `others` are values that are known besides, for their spelling.
+    """
 
     field: str
-    values: tuple[str, ...]
+    usual: tuple[str, ...]
+    others: tuple[str, ...] = ()
     endpoint: str = ""
     output_pixels: int | None = None
+
+    def spelled(self, value: object) -> str:
+        """A value as it is known, whatever its case and the blanks around it."""
+        text = str(value).strip()
+        known = (each for each in (*self.usual, *self.others) if each.lower() == text.lower())
+        return next(known, text)
 
 
 @dataclass(frozen=True)
@@ -279,9 +288,14 @@ class Catalogue:
         """The provider of that id, in any case."""
         return next((p for p in self.providers if p.id == id.lower()), None)
 
+    @property
+    def names(self) -> list[str]:
+        """Of all models, aliases included."""
+        return [name for model in self.models for name in (model.id, *model.aliases)]
+
     def suggest(self, name: str, extra_names: Sequence[str] = ()) -> str | None:
         """The known name closest to an unknown one, None where nothing is close."""
-        names = [*extra_names, *(n for m in self.models for n in (m.id, *m.aliases))]
+        names = [*extra_names, *self.names]
         close = get_close_matches(name.lower()[:100], names, n=1, cutoff=0.6)
         if not close:
             return None
@@ -318,7 +332,6 @@ def _model(entry: dict[str, Any], providers: dict[str, Provider]) -> CatalogueMo
 def _route(entry: dict[str, Any], providers: dict[str, Provider]) -> RemoteRoute:
     limits = dict(entry.get("limits", {}))
     limits |= {"types": tuple(limits["types"])} if "types" in limits else {}
-    variants = ({**v, "values": tuple(v["values"])} for v in entry.get("variant", ()))
     return RemoteRoute(
         provider=providers[entry["provider"]],
         endpoint=entry["endpoint"],
@@ -327,7 +340,7 @@ def _route(entry: dict[str, Any], providers: dict[str, Provider]) -> RemoteRoute
         defaults=entry.get("defaults", {}),
         limits=RouteLimits(**limits),
         price=_route_price(entry["price"]) if "price" in entry else None,
-        variants=tuple(RouteVariant(**v) for v in variants),
+        variants=tuple(_variant(v) for v in entry.get("variant", ())),
         passthrough=entry.get("passthrough", False),
         official=entry.get("official", False),
     )
@@ -341,6 +354,11 @@ def _route_scale(entry: dict[str, Any]) -> RouteScale:
 def _route_field(entry: dict[str, Any]) -> RouteField:
     tables = {k: tuple(entry.get(k, {}).items()) for k in ("values", "implies")}
     return RouteField(**{"to": entry["name"], **entry, **tables})
+
+
+def _variant(entry: dict[str, Any]) -> RouteVariant:
+    lists = {k: tuple(entry.get(k, ())) for k in ("usual", "others")}
+    return RouteVariant(**{**entry, **lists})
 
 
 def _route_price(entry: dict[str, Any]) -> RoutePrice:

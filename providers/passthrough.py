@@ -38,9 +38,15 @@ _LONGEST_COST = 80
 # What JSON's numbers hold exactly everywhere, and any database.
 MOST_MICROS = (1 << 53) - 1
 _SHORTEST_SECRET = 6
+# Of the 4xx those that do not say that nothing was done.
+_UNCLEAR = (408, 499)
 
 # What goes along; keys, cookies and addresses of callers do not.
-_SENT = frozenset({"content-type", "content-length", "accept", "accept-language"})
+_SENT = frozenset(
+    {"content-type", "content-length", "content-encoding", "accept", "accept-language"}
+)
+# Encodings that httpx undoes by itself everywhere.
+_UNDONE = ("identity", "gzip", "deflate")
 _KEPT = frozenset(
     {
         "content-type",
@@ -57,7 +63,7 @@ _KEPT_PREFIX = "x-lumenfall-"
 @dataclass
 class Forwarded:
     """A reply on its way. `cost_micros` is known as soon as the piece has come that tells it; `cut`
-    where the reply broke off.
+    where the reply broke off; `refused` where it says that nothing was done.
     """
 
     status: int
@@ -65,16 +71,22 @@ class Forwarded:
     response: httpx.Response = field(repr=False)
     cost_micros: int | None = None
     cut: bool = False
+    refused: bool = False
+
+    def __post_init__(self) -> None:
+        encoding = self.response.headers.get("content-encoding", "identity")
+        self.plain = encoding.strip().lower() in _UNDONE
+        if self.plain and self.headers.pop("content-encoding", None) is not None:
+            self.headers.pop("content-length", None)  # it is another one now
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, of an error without its encoding. Raises Failure where it breaks
-        off.
+        """The body as it arrives, without an encoding that can be undone here (nobody has asked for
+        one). Raises Failure where it breaks off.
         """
-        refused = self.status >= 400
         seen = b""
         try:
             async for piece in (
-                self.response.aiter_bytes() if refused else self.response.aiter_raw()
+                self.response.aiter_bytes() if self.plain else self.response.aiter_raw()
             ):
                 seen = seen[-_LONGEST_COST:] + piece
                 for found in _COST.finditer(seen):
@@ -166,7 +178,10 @@ class Passthrough:
             response = await self._send(client, requests, sending)
             try:
                 await self._refuse(response)
-                yield Forwarded(response.status_code, self._kept(response.headers), response)
+                status = response.status_code
+                refused = 400 <= status < 500 and status not in _UNCLEAR
+                kept = self._kept(response.headers)
+                yield Forwarded(status, kept, response, refused=refused)
             finally:
                 await response.aclose()
 
@@ -183,6 +198,12 @@ class Passthrough:
 
     async def _refuse(self, response: httpx.Response) -> None:
         kinds = {401: Kind.KEY, 402: Kind.BALANCE, 403: Kind.KEY}
+        if 300 <= response.status_code < 400:
+            raise Failure(
+                Kind.BROKEN,
+                "it answered with a redirect, which is not followed.",
+                http=response.status_code,
+            )
         if response.status_code in kinds and self._site.secret:
             with contextlib.suppress(httpx.HTTPError):
                 await response.aread()

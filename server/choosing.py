@@ -72,7 +72,12 @@ def find_named(name: str, catalogue: Catalogue, networks: Sequence[Network]) -> 
                 raise _not_installed(known)
             extra = [n.name for n in networks]
             extra += [k.id for k in load_manifest().files if not k.is_part]
-        raise ModelNotFound(name[:100], catalogue.suggest(wanted, extra))
+        here = local or (slash and prefix.lower() in extra)
+        raise ModelNotFound(
+            name[:100],
+            catalogue.suggest(wanted, extra),
+            here=bool(here) or _is_slip(wanted.lower(), [*extra, *catalogue.names]),
+        )
     return Named(model, network if model is None else None, provider, local or model is None)
 
 
@@ -112,6 +117,30 @@ def choose_network(
     return _mixed(pair, denoise)
 
 
+def _is_slip(name: str, known: Sequence[str]) -> bool:
+    """Whether a name is one letter away from a known one: left out, too many, another or swapped.
+
+    What was meant for a model that is known here does not go to an unknown one by a slip.
+    """
+    return any(_is_near(name, each) for each in known)
+
+
+def _is_near(one: str, other: str) -> bool:
+    if abs(len(one) - len(other)) > 1:
+        return False
+    start = _in_common(one, other)
+    a, b = one[start:], other[start:]
+    end = _in_common(a[::-1], b[::-1])
+    a, b = a[: len(a) - end], b[: len(b) - end]
+    return max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1])
+
+
+def _in_common(one: str, other: str) -> int:
+    """Letters that both begin with."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
 def _mixed(network: Network, denoise: float | None) -> Network:
     if denoise is None or network.blend_path is None:
         return network
@@ -145,17 +174,20 @@ def how_to_install(model: CatalogueModel) -> str:
     return own if known is None else pull_command(known)
 
 
-def not_served(model: CatalogueModel) -> ModelDisabled:
-    """Why a model of the catalogue cannot run here, and what would change that."""
+def not_served(model: CatalogueModel, keys: Sequence[str] = (), barred: str = "") -> ModelDisabled:
+    """Why a model of the catalogue cannot run here, and what would change that: a network, or one
+    of the `keys` of providers; `barred` is what bars the others.
+    """
     known = pull_for(model)
     text = f"No installed network serves the model '{model.id}'. Install "
     if known is not None:
         text += f"one: {pull_command(known)} ({known.described}), or "
     text += f"a file of your own: upscale weights import FILE --as {model.id}."
-    keys = [f"{route.provider.key} ({route.provider.name})" for route in model.routes]
     if keys:
         text += f" Or give the server a provider's key: {' or '.join(keys)}."
     text += " The bundled network 'bundled-x4' needs no installation."
+    if barred:
+        text += f" Remote: {barred}."
     return ModelDisabled(text, pull=known.id if known else "")
 
 

@@ -14,7 +14,7 @@ from upscale.errors import InvalidRequest, ModelDisabled
 from upscale.imaging.limits import check_input
 from upscale.imaging.probe import Probe
 from upscale.server.access import check_model
-from upscale.server.choosing import Named, choose_network, find_named, not_served, runs_here
+from upscale.server.choosing import Named, choose_network, find_named, runs_here
 from upscale.server.forms import Form, ImagePart, Structure
 from upscale.server.parameters import Parameters, read_model, read_parameters
 from upscale.server.records.keys import Key
@@ -110,7 +110,7 @@ def _check_remote(ours: Services, named: Named, key: Key | None) -> None:
     """Raise ModelDisabled where no provider may serve it."""
     assert named.model is not None
     provider = None if named.provider is None else named.provider.id
-    ours.remote.check(named.model, provider, not_served(named.model).message)
+    ours.remote.check(named.model, provider)
     if key is not None and key.local_only:
         raise ModelDisabled(
             f"'{named.id}' would be sent to a remote provider, and the pictures of this key stay "

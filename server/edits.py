@@ -77,8 +77,8 @@ async def _dry_run(
 ) -> Response:
     try:
         edit = await read_edit(form, ours, key)
-    except ModelNotFound:
-        if not await may_forward(ours, key):
+    except ModelNotFound as unknown:
+        if unknown.here or not await may_forward(ours, key):
             raise
         body = _as_it_came(folder)
         return await forward_edit(request, ours, folder, body, form, key, None)
@@ -100,8 +100,8 @@ async def _run(
     """Do it, or see to it that it is done. `keep`: the result outlives its reply."""
     try:
         edit = await read_edit(form, ours, record.key)
-    except ModelNotFound:
-        if not await may_forward(ours, record.key):
+    except ModelNotFound as unknown:
+        if unknown.here or not await may_forward(ours, record.key):
             raise
         body = _as_it_came(folder)
         return await forward_edit(request, ours, folder, body, form, record.key, record)

@@ -37,7 +37,7 @@ class Endings:
         """
         fields = error_fields(cancelled())
         if not row.background:
-            # A repeat of what nobody has waited for any more tries once more.
+            # A repeat of what nobody has waited for any more tries once more, where nobody paid.
             fields["idempotency_key"] = None
         ended = await self._write(row, "cancelled", fields)
         await self._running.cancel(row.id)

@@ -22,6 +22,10 @@ log = logs.get("server")
 _KEPT = ("allow", "content-range", "etag")
 
 
+class BrokenOff(ConnectionError):
+    """A reply that has begun cannot be ended; whoever raises it has told the log why."""
+
+
 class Faults:
     """Wraps an application that is itself inside the envelope."""
 
@@ -64,6 +68,8 @@ class Faults:
         except asyncio.CancelledError:
             # The server's patience at shutdown is over. The task ends here either way.
             await fail(Draining("The server is shutting down; try again in a minute."))
+        except BrokenOff as fault:
+            await fail(ServerFault(str(fault)))
         except Exception:
             log.exception("unexpected failure", extra=logs.fields(request=request.state.request_id))
             await fail(

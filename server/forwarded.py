@@ -59,8 +59,6 @@ class Call:
     def failed(self, failure: Failure) -> None:
         """No reply came: what the end of the request is to say of it."""
         billed: Billed = "no" if self.free else failure.billed
-        if billed == "no":
-            self.record.tell(idempotency_kept=False)
         attempt = self._attempt(**{**failure.to_json(), "billed": billed})
         self._tell(0 if billed == "no" else self.quote, attempt)
 
@@ -82,7 +80,7 @@ class Call:
     async def cancelled(self) -> None:
         """The caller left, or somebody ended the request, while it was at work there.
 
-        Its idempotency key stays taken: a repeat would pay again.
+        Its idempotency key stays taken where a repeat would pay again.
         """
         error = JobCancelled("The request ended while it was at work elsewhere.")
         await self._end(status_of(error), **error_fields(error))
@@ -125,7 +123,7 @@ class Call:
 
     def _cost(self) -> tuple[int, Billed]:
         """What is booked, and whether it was billed."""
-        if self.free or (self.reply is not None and self.reply.status >= 400):
+        if self.free or (self.reply is not None and self.reply.refused):
             return 0, "no"
         if self.reply is not None and self.reply.cost_micros is not None:
             return self.reply.cost_micros, "yes"
@@ -154,6 +152,7 @@ class Call:
             "sent_bytes": self._sent,
             "remote_attempts": [attempt],
             "remote_job": None,
+            "idempotency_kept": attempt["billed"] != "no",
         }
 
     @property

@@ -20,11 +20,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upscale import logs
-from upscale.errors import InvalidRequest, ModelDisabled
-from upscale.providers.outcome import Failure, told
+from upscale.errors import InvalidRequest, ModelDisabled, UpstreamError
+from upscale.providers.outcome import Failure, Kind, told
 from upscale.providers.passthrough import MOST_MICROS, Forwarded, Passthrough
 from upscale.server import audit
 from upscale.server.access import caller, check_model
+from upscale.server.errors import error_reply
 from upscale.server.forms import Form
 from upscale.server.forwarded import Call
 from upscale.server.forwarded_body import Named, models_in, read_body
@@ -63,6 +64,10 @@ _PIECE = 1 << 18
 _ESTIMATE_BYTES = 1 << 20
 # Of an error no more is handed on.
 _ERROR_BYTES = 1 << 16
+# Failures that a server tells of itself, in its own words: nothing was delivered, nothing is paid.
+_OWN_FAILURES = (500, 502, 503)
+# What servers and what stands before them answer where somebody behind them was too slow.
+_TOO_LATE = (408, 504, 522, 524)
 
 
 @router.post("/openai/v1/images/generations", response_model=None)
@@ -260,11 +265,17 @@ async def _quoted(request: Request, call: Call, aim: Aim, body: Path) -> int:
 
 def _estimate(content: bytes) -> dict[str, Any]:
     """What a dry run was answered; empty where that is no answer to one."""
+    found = _json(content)
+    return found if "total_cost_micros" in found else {}
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    """The JSON object that it is; empty where it is none."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) and "total_cost_micros" in found else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _taken_for_a_run(request: Request, target: Passthrough, reply: Forwarded) -> None:
@@ -317,8 +328,17 @@ def _reply(reply: Forwarded, content: bytes) -> Response:
 
 
 def _error(target: Passthrough, reply: Forwarded, content: bytes) -> Response:
-    """An error of the other side, which may repeat what it was sent, our key included."""
-    reply.headers.pop("content-encoding", None)  # `pieces` undid it
+    """An error of the other side, which may repeat what it was sent, our key included; in words of
+    ours where it has none that a client understands, as what stands in between answers.
+    """
+    error = _json(content).get("error")
+    if not error:
+        status = 504 if reply.status in _TOO_LATE else 502
+        text = f"{target.name} answered HTTP {reply.status}, without saying why."
+        reason = Kind.BROKEN if reply.refused else Kind.IN_DOUBT
+        return error_reply(UpstreamError(text, status=status, reason=str(reason)))
+    if isinstance(error, dict) and error.get("code") != UpstreamError.code:
+        reply.refused = reply.refused or reply.status in _OWN_FAILURES
     return _reply(reply, target.scrubbed(content, _ERROR_BYTES))
 
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from upscale import logs
 from upscale.providers.outcome import Failure
+from upscale.server.faults import BrokenOff
 
 log = logs.get("server")
 
@@ -53,6 +54,8 @@ class HandedOn(StreamingResponse):
         super().__init__(self._through(head, pieces), status_code=status, headers=headers)
         self._stack, self._ends = stack, ends
         self._got, self._whole = 0, False
+        length = self.headers.get("content-length", "")
+        self._length = int(length) if length.isdecimal() else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -68,12 +71,23 @@ class HandedOn(StreamingResponse):
     async def _through(self, head: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         try:
             if head:
-                self._got = len(head)
+                await self._came(head)
                 yield head
             async for piece in pieces:
-                self._got += len(piece)
+                await self._came(piece)
                 yield piece
         except Failure:
             log.warning("a forwarded reply broke off", extra=logs.fields(bytes=self._got))
-            raise ConnectionResetError("the reply broke off") from None
+            raise BrokenOff("the reply broke off") from None
+        await self._all_came()
+
+    async def _came(self, piece: bytes) -> None:
+        self._got += len(piece)
+        if self._got == self._length:
+            await self._all_came()
+
+    async def _all_came(self) -> None:
+        """Before the caller has the last of it: who asks then what became of it is told."""
         self._whole = True
+        if self._ends is not None:
+            await self._ends(self._got, whole=True)

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from upscale import __version__
 from upscale.errors import ModelNotFound
-from upscale.models.catalogue import NETWORK_RULE, CatalogueModel, RemoteRoute, ScaleRule
+from upscale.models.catalogue import NETWORK_RULE, CatalogueModel, ScaleRule
 from upscale.models.quote import number
 from upscale.server.access import caller, check_model, may_use
 from upscale.server.choosing import find_named, known_for, not_served, pull_command
@@ -40,7 +40,7 @@ async def list_models(request: Request) -> Response:
     networks = await asyncio.to_thread(ours.store.networks)
     key = caller(request)
     data = [
-        _model(model, networks, _routes(ours, model, key))
+        _model(ours, model, networks, key)
         for model in ours.catalogue.models
         if may_use(key, (model.id, *model.aliases))
     ]
@@ -62,8 +62,7 @@ async def get_model(request: Request, name: str) -> Response:
     if wants_schema:
         return JSONResponse(model_schema(named))
     if named.model is not None:
-        routes = _routes(ours, named.model, caller(request))
-        return JSONResponse(_model(named.model, networks, routes))
+        return JSONResponse(_model(ours, named.model, networks, caller(request)))
     if named.network is None:
         raise ModelNotFound(name)
     return JSONResponse(_network(named.network))
@@ -89,14 +88,12 @@ async def media(request: Request, name: str) -> Response:
     return await services(request).media.response(name, request.method, request.headers)
 
 
-def _routes(ours: Services, model: CatalogueModel, key: Key | None) -> list[RemoteRoute]:
-    """The remote routes that a key's requests may take now."""
-    return [] if key is not None and key.local_only else ours.remote.usable(model)
-
-
 def _model(
-    model: CatalogueModel, networks: list[Network], routes: list[RemoteRoute]
+    ours: Services, model: CatalogueModel, networks: list[Network], key: Key | None
 ) -> dict[str, Any]:
+    inside = key is not None and key.local_only
+    routes = [] if inside else ours.remote.usable(model)
+    keys = [] if inside else ours.remote.missing_keys(model)
     chosen = model.choose(networks)
     available = chosen is not None or bool(routes)
     return {
@@ -108,7 +105,7 @@ def _model(
         "installed": [n.name for n in networks if model.id in n.serves],
         "installable": [_known(known) for known in known_for(model)],
         "import_command": f"upscale weights import FILE --as {model.id}",
-        "reason": None if available else not_served(model).message,
+        "reason": None if available else not_served(model, keys).message,
         "remote": [
             {
                 "provider": route.provider.id,

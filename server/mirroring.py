@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from upscale import logs
 from upscale.errors import UpscaleError
-from upscale.imaging.limits import FORMATS
+from upscale.imaging.limits import FORMATS, check_input
 from upscale.server.services import Services, base_url
 from upscale.server.spool import RequestFolder
 
@@ -64,6 +64,8 @@ async def _kept(ours: Services, folder: RequestFolder, url: str, file: Path) -> 
     probe = await ours.pool.probe(file)
     if probe.format not in FORMATS:
         return None
+    check_input(probe, ours.settings.max_input_pixels)
+    await ours.pool.check_whole(file, probe)  # nothing that ends too soon stands behind our name
     return await asyncio.to_thread(ours.media.adopt, file, probe.format)
 
 

@@ -212,7 +212,7 @@ class Recording:
 
     async def fail(self, error: UpscaleError) -> None:
         """End it with an error. Its idempotency key is free again, so that a repeat tries anew, but
-        where it may have been paid for.
+        where a paid call keeps it.
         """
         if self._over:
             return
@@ -225,11 +225,7 @@ class Recording:
                 return  # it was not to be written a moment ago: the caller has waited enough
             arrival = self._arrival(None, None)
             await whole(lambda: self._recorder.log.arrive(arrival))
-        told = {**self._facts, **error_fields(error)}
-        # Where a paid call is in doubt a repeat is told so, and pays for no other.
-        doubt = any(a.get("billed") == "maybe" for a in told.get("remote_attempts", ()))
-        if not doubt or isinstance(error, JobCancelled):
-            told["idempotency_key"] = None
+        told = {**self._facts, **error_fields(error), "idempotency_key": None}
         await self._finish(status_of(error), **told)
 
     def hand_over(self) -> None:
@@ -272,7 +268,7 @@ def status_of(error: UpscaleError) -> Status:
 
 def remote_only(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Of what an end says that which concerns paid calls."""
-    names = ("cost_micros", "sent_to", "sent_bytes", "remote_attempts")
+    names = ("cost_micros", "sent_to", "sent_bytes", "remote_attempts", "idempotency_kept")
     return {name: fields[name] for name in names if name in fields}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -21,8 +21,9 @@ from upscale.imaging.probe import Probe
 from upscale.models.catalogue import Catalogue, CatalogueModel, RemoteRoute
 from upscale.models.quote import Component
 from upscale.providers.registry import Providers
-from upscale.providers.routes import Candidate, Survey, configured, none_left
+from upscale.providers.routes import Candidate, Skipped, Survey, configured, none_left
 from upscale.providers.task import RemoteTask
+from upscale.server.choosing import not_served
 from upscale.server.limits import check_size
 from upscale.server.remote_plan import (
     Price,
@@ -68,19 +69,23 @@ class Remote:
         """The routes of the model that can be used, in the order in which they are tried."""
         return configured(model, self.settings, self.providers.health)[0]
 
-    def check(self, model: CatalogueModel, provider: str | None, not_here: str) -> None:
-        """Raise what stands against any route of the model, before its picture is looked at;
-        `not_here` says why it does not run on this machine.
+    def check(self, model: CatalogueModel, provider: str | None) -> None:
+        """Raise what stands against any route of a model that does not run here, before its picture
+        is looked at.
         """
         good, skipped = configured(model, self.settings, self.providers.health, provider)
         if good:
             return
-        if provider is not None and not skipped:
-            raise ModelDisabled(f"'{provider}' has no route for '{model.id}'. {not_here}")
-        if provider is not None and all(each.key for each in skipped):
+        if provider is not None and skipped and all(each.key for each in skipped):
             raise none_left(model, skipped)
-        whys = dict.fromkeys(s.reason.partition(": ")[2] or s.reason for s in skipped if not s.key)
-        raise ModelDisabled(not_here + (f" Remote: {'; '.join(whys)}." if whys else ""))
+        error = not_served(model, _keys(skipped), _whys(skipped))
+        if provider is not None and not skipped:
+            raise ModelDisabled(f"'{provider}' has no route for '{model.id}'. {error.message}")
+        raise error
+
+    def missing_keys(self, model: CatalogueModel) -> list[str]:
+        """The keys of providers that would make the model servable."""
+        return _keys(configured(model, self.settings, self.providers.health)[1])
 
     async def decide(
         self,
@@ -247,6 +252,17 @@ class Remote:
                 if micros is not None:
                     prices[name_of(each.route)] = _told(micros, wish.n, each.route)
         return prices
+
+
+def _keys(skipped: Sequence[Skipped]) -> list[str]:
+    return [f"{s.key} ({s.route.provider.name})" for s in skipped if s.key]
+
+
+def _whys(skipped: Sequence[Skipped]) -> str:
+    """What bars routes besides their keys; once where it is the same for all of them."""
+    reasons = [s.reason.rstrip(".") for s in skipped if not s.key]
+    shared = {reason.partition(": ")[2] for reason in reasons}
+    return shared.pop() if len(shared) == 1 < len(reasons) and all(shared) else "; ".join(reasons)
 
 
 def _in_order(surveys: list[Survey]) -> list[Candidate]:

@@ -83,6 +83,7 @@ class RemoteRun:
         being made again. Raises UpscaleError.
         """
         self.quoted |= self.earlier.owed.quoted
+        self.jobs |= self.earlier.owed.jobs
         made: list[RemoteImage] = []
         try:
             for index in range(self.plan.wish.n):
@@ -95,7 +96,6 @@ class RemoteRun:
                 if job is None or job.billed == "no":
                     served = await self.providers.serve(candidates, self.attempts, self._check)
                 else:
-                    self.jobs[index] = job
                     served = await self.providers.go_on(candidates, job, self.attempts, self._check)
                 path, returned = self._images[index]
                 made.append(RemoteImage(path, returned, served.result, served.candidate))
@@ -115,6 +115,8 @@ class RemoteRun:
             hosts.append(self.providers.host_of(job.provider))
         size = self._sent_bytes()
         told = {"remote_job": self._jobs(), "sent_to": _listed(hosts), "sent_bytes": size}
+        if sending:
+            told["idempotency_kept"] = True  # until it is known that it cost nothing
         try:
             await self.keep(told, sending)
         except RecordsFault:  # logged
@@ -124,7 +126,7 @@ class RemoteRun:
     @property
     def cost_micros(self) -> int:
         """What was billed, as far as it is known: as the provider says, else as it was quoted."""
-        return sum(self._cost(attempt) for attempt in self.attempts)
+        return self.earlier.owed.spent_micros + sum(map(self._cost, self.attempts))
 
     def is_priced(self, images: list[RemoteImage]) -> bool:
         """Whether what it cost is known of every result."""
@@ -145,6 +147,7 @@ class RemoteRun:
             "sent_to": _listed(self._hosts()),
             "sent_bytes": self._sent_bytes(),
             "remote_attempts": self.attempts,
+            "idempotency_kept": self._is_paid,
             # What may still be told of a call is asked for later: see `unsettled`.
             "remote_job": self._jobs() if open_calls else None,
         }
@@ -230,8 +233,14 @@ class RemoteRun:
         """As a record has them, with what was booked besides by calls that are settled."""
         named = {(job.provider, job.id) for job in self.jobs.values()}
         others = (a for a in self.attempts if (a["provider"], a.get("job") or "") not in named)
-        spent = sum(self._cost(attempt) for attempt in others)
+        spent = self.earlier.owed.spent_micros + sum(map(self._cost, others))
         return Owed(self.jobs, self.quoted, spent).to_json()
+
+    @property
+    def _is_paid(self) -> bool:
+        """Whether it cost something, or may have: then a repeat may cost it again."""
+        calls = [attempt.get("billed", "maybe") for attempt in self.attempts]
+        return any(billed != "no" for billed in (*calls, *(j.billed for j in self.jobs.values())))
 
     def _settle_attempts(self) -> None:
         """What a call came to that was cut short is known from the notes of its adapter only."""

@@ -24,6 +24,7 @@ from upscale.server.threads import asked
 from upscale.server.wishes import fingerprint
 
 _LOOK_SECONDS = 0.25
+_ANEW = "A new Idempotency-Key makes another request, which is paid for again."
 
 
 async def replayed(
@@ -33,7 +34,8 @@ async def replayed(
 
     None where there is no such request, or not any more: one that is cancelled gives its name back,
     and this one becomes the first. Raises what the earlier one failed with, NotFound where that was
-    purged, InvalidRequest where its body was another.
+    purged, InvalidRequest where its body was another, or it was cut short and may have been paid
+    for.
     """
     body = await asyncio.to_thread(fingerprint, form)
     while (earlier := await record.arrive(idempotency_key=name, fingerprint=body)) is not None:
@@ -45,8 +47,12 @@ async def replayed(
             return await accepted_reply(ours, row)
         if row.purged:
             raise NotFound("The reply of the request that this one repeats was deleted.")
+        if row.status == "cancelled":
+            raise cut_short(row)
         if row.status != "completed":
             message = f"The request that this one repeats has failed: {row.error_message}"
+            if row.idempotency_kept:
+                message += f" {_ANEW}"
             raise recorded(row.error_status, row.error_code, message)
         if row.reply is None:
             raise not_kept(row)
@@ -58,8 +64,18 @@ def not_kept(row: Row) -> InvalidRequest:
     """The error for a repeat of what was passed on: its reply went through, and is not kept."""
     return InvalidRequest(
         "A request with this Idempotency-Key was passed on before, and replies from elsewhere are "
-        f"not kept: GET /v1/requests/{row.id} tells what became of it. A new key makes another "
-        "request, which is paid for again.",
+        f"not kept: GET /v1/requests/{row.id} tells what became of it. {_ANEW}",
+        field="Idempotency-Key",
+    )
+
+
+def cut_short(row: Row) -> InvalidRequest:
+    """The error for a repeat of what ended before its result came, and was or may have been paid
+    for.
+    """
+    return InvalidRequest(
+        "The first request with this Idempotency-Key ended before its result came, and may have "
+        f"been paid for: GET /v1/requests/{row.id} tells what became of it. {_ANEW}",
         field="Idempotency-Key",
     )
 

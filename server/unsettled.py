@@ -82,7 +82,10 @@ class Unsettled:
             "a paid call outlived its request",
             extra=logs.fields(request=row.id, cost_micros=cost, attempts=attempts),
         )
-        self._recorder.settle(row.id, cost_micros=cost, remote_attempts=attempts)
+        facts: dict[str, Any] = {"cost_micros": cost, "remote_attempts": attempts}
+        if all(attempt.get("billed") == "no" for attempt in attempts):  # a repeat may try anew
+            facts["idempotency_kept"] = False
+        self._recorder.settle(row.id, **facts)
 
 
 def _told(attempts: list[dict[str, Any]], job: RemoteJob) -> list[dict[str, Any]]:

@@ -178,16 +178,19 @@ class InsufficientBalance(UpscaleError):
 
 
 class ModelNotFound(UpscaleError):
-    """No model of that name, here or in the catalogue."""
+    """No model of that name, here or in the catalogue. `here`: one of this machine was meant, so
+    that it is not to be looked for elsewhere.
+    """
 
     status = 404
     code = "MODEL_NOT_FOUND"
     type = "invalid_request_error"
     retry = False
 
-    def __init__(self, name: str, suggestion: str | None = None) -> None:
+    def __init__(self, name: str, suggestion: str | None = None, *, here: bool = False) -> None:
         hint = f" Did you mean '{suggestion}'?" if suggestion else ""
         super().__init__(f"Model '{name}' not found.{hint}", field="model")
+        self.here = here
 
 
 class ModelDisabled(UpscaleError):

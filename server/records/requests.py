@@ -68,6 +68,9 @@ _AT_END = {"error_status", "error_code", "error_message", "duration_ms", "reply"
 
 # A name that is given up, but where a repeat would be paid for again.
 FREED = case((requests.c.idempotency_kept, requests.c.idempotency_key), else_=None)
+_OF_JOBS = case((requests.c.background, requests.c.idempotency_key), else_=None)
+# The same by what is told along with it.
+_FREED = {None: FREED, True: requests.c.idempotency_key, False: None}
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,8 @@ class RequestLog:
         the request as it has ended.
 
         Costs are booked where it completed, or where there are some. A rejected one frees its
-        idempotency key: no work was done for it; one that is freed otherwise stays taken where it
-        is kept. None, and nothing is booked, where it has ended
+        idempotency key, and so does one that is told to, but where `idempotency_kept` says that a
+        repeat would be paid for again. None, and nothing is booked, where it has ended
         before.
         """
         if status not in ENDED:
@@ -164,10 +167,9 @@ class RequestLog:
         took = case((requests.c.created_at < now, now - requests.c.created_at), else_=0)
         values: dict[Any, Any] = {"duration_ms": took, **storable(fields)}
         values |= {"status": status, "finished_at": now} | dict.fromkeys(OF_WORK)
-        if status == "rejected":
-            values["idempotency_key"] = None
-        elif "idempotency_key" in fields and fields.get("idempotency_kept", True):
-            values["idempotency_key"] = FREED
+        if status == "rejected" or "idempotency_key" in fields:
+            told = fields.get("idempotency_kept")
+            values["idempotency_key"] = _FREED[told]
         with self._database.write(durable=status != "rejected") as connection:
             ended = connection.execute(
                 update(requests)
@@ -184,17 +186,21 @@ class RequestLog:
 
     def settle(self, request_id: str, *, cost_micros: int = 0, **fields: Any) -> Row | None:
         """Book what the paid call came to that a request has left behind by its end; once. None
-        where there is none.
+        where there is none. Its idempotency key is free where it is told to cost nothing after all
+        (`idempotency_kept`), but jobs in the background keep theirs.
         """
         unknown = set(fields) - _LATE
         if unknown:
             raise TypeError(f"not to be changed: {', '.join(sorted(unknown))}")
+        values: dict[Any, Any] = {**storable(fields), "remote_job": None}
+        if fields.get("idempotency_kept") is False:
+            values["idempotency_key"] = _OF_JOBS
         with self._database.write(durable=True) as connection:
             settled = connection.execute(
                 update(requests)
                 .where(requests.c.id == request_id, requests.c.status.in_(ENDED))
                 .where(requests.c.remote_job.is_not(None))
-                .values({**storable(fields), "remote_job": None})
+                .values(values)
             ).rowcount
             if not settled:
                 return None

@@ -6,6 +6,7 @@ import json
 import threading
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from upscale.server.records.database import Database
 from upscale.server.records.keys import KeyRing
 from upscale.server.records.queue import JobQueue
 from upscale.server.records.requests import RequestLog
-from upscale.server.records.rows import ENDED, Arrival, Row, remote_facts, to_public
+from upscale.server.records.rows import ENDED, Arrival, Row, Status, remote_facts, to_public
 from upscale.server.records.tables import requests as table
 from upscale.server.records.times import now_ms
 
@@ -250,3 +251,29 @@ def test_what_was_done_elsewhere_is_recorded(database: Database) -> None:
     }
     log.purge(request)
     assert read(log, request).remote_job == job  # what it came to is not known yet
+
+
+@pytest.mark.parametrize("status", ["cancelled", "rejected", "upstream_failure"])
+@pytest.mark.parametrize("background", [False, True])
+def test_a_name_stays_taken_until_it_is_known_that_nothing_was_paid(
+    database: Database, status: Status, background: bool
+) -> None:
+    log = RequestLog(database)
+
+    def ended(**fields: Any) -> str:
+        request = arrived(log, idempotency_key=f"n{len(names)}", background=background)
+        names.append(request)
+        log.change(request, early=True, idempotency_kept=True, remote_job={"jobs": []})
+        log.finish(request, status, idempotency_key=None, **fields)
+        return request
+
+    names: list[str] = []
+    in_doubt = ended()
+    free = ended(idempotency_kept=False, remote_job=None)
+    assert read(log, in_doubt).idempotency_key == "n0"
+    assert read(log, free).idempotency_key is None
+    log.settle(in_doubt, idempotency_kept=True)
+    assert read(log, in_doubt).idempotency_key == "n0"
+    later = ended()
+    log.settle(later, idempotency_kept=False)
+    assert read(log, later).idempotency_key == ("n2" if background else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import gzip
 import json
 import socket
 import threading
@@ -21,7 +22,7 @@ from PIL import Image
 from starlette.responses import Response, StreamingResponse
 
 from tests.providers.rig import fresh
-from tests.providers.stubs.base import running
+from tests.providers.stubs.base import Job, running
 from tests.providers.stubs.blocking import GatewayStub
 from tests.providers.tools import KEYS
 from tests.server.live import Live, check_error, png, serving, wait_for
@@ -638,3 +639,112 @@ def test_a_body_that_names_two_models_is_refused(tmp_path, gateway, body):
         reply = live.edit({"Model": "dall-e-9", "model": "flux.2-max"}, headers=headers)
         check_error(reply, 400, param="model")
     assert not gateway.queries
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["local/foo", "LOCAL/flux.2-max", "bundled-x4/foo", "real-esrgann", "fal/rael-esrgan"],
+)
+def test_what_was_meant_for_this_server_is_not_passed_on(tmp_path, gateway, model):
+    with serving(settings(tmp_path, gateway)) as live:
+        for params in ({}, {"dryRun": "true"}):
+            check_error(live.edit({"model": model}, params=params), 404, "MODEL_NOT_FOUND", "model")
+        assert newest(live)["sent_to"] is None
+    assert not gateway.seen
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "cost"),
+    [(408, 504, 40_000), (504, 504, 40_000), (524, 504, 40_000), (500, 502, 40_000), (404, 502, 0)],
+)
+def test_an_error_without_words_is_told_as_the_other_side_s(tmp_path, gateway, status, code, cost):
+    """What stands in between answers so; whether the work was done it does not know."""
+
+    gateway.answer = lambda _: Response("<html>oops</html>", status, media_type="text/html")
+    with serving(settings(tmp_path, gateway)) as live:
+        ring, token, headers = limited(live)
+        headers["Idempotency-Key"] = "once"
+        reply = live.client.post(GENERATIONS, json=ASKED, headers=headers)
+        error = reply.json()["error"]
+        assert (reply.status_code, error["code"]) == (code, "UPSTREAM_ERROR")
+        assert error["reason"] == ("in_doubt" if cost else "provider_error")
+        assert f"Lumenfall answered HTTP {status}" in error["message"]
+        assert newest(live)["remote_attempts"][0]["billed"] == ("maybe" if cost else "no")
+        assert spent(live, ring, token) == (cost, 0)
+        live.client.post(GENERATIONS, json=ASKED, headers=headers)
+        assert gateway.paid == (1 if cost else 2)  # only what cost nothing is sent again
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "billed"),
+    [
+        (500, "INTERNAL_ERROR", "no"),
+        (502, "ALL_PROVIDERS_EXHAUSTED", "no"),
+        (502, "UPSTREAM_ERROR", "maybe"),
+        (504, "UPSTREAM_ERROR", "maybe"),
+    ],
+)
+def test_a_failure_that_the_other_side_tells_of_itself(tmp_path, gateway, status, code, billed):
+    error = {"error": {"message": "oops", "type": "server_error", "code": code}}
+    gateway.answer = lambda _: Response(json.dumps(error), status, media_type="application/json")
+    with serving(settings(tmp_path, gateway)) as live:
+        reply = live.client.post(GENERATIONS, json=ASKED)
+        assert (reply.status_code, reply.json()) == (status, error)
+        assert newest(live)["remote_attempts"][0]["billed"] == billed
+
+
+def test_a_redirect_is_not_followed_and_not_handed_on(tmp_path, gateway):
+    gateway.answer = lambda _: Response(b"", 302, {"Location": "http://10.0.0.1/"})
+    with serving(settings(tmp_path, gateway)) as live:
+        reply = live.client.post(GENERATIONS, json=ASKED)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (502, "UPSTREAM_ERROR")
+        assert "location" not in reply.headers
+        record = newest(live)
+        assert (record["status"], record["cost"]) == ("upstream_failure", 0)
+
+
+@pytest.mark.parametrize("limit", [False, True])
+def test_the_cost_is_found_in_a_reply_that_comes_compressed(tmp_path, gateway, limit):
+    """Although nobody has asked for it."""
+    body = json.dumps({"data": [], "metadata": {"cost": 0.07}}).encode()
+    gateway.answer = lambda _: Response(
+        gzip.compress(body), 200, {"Content-Encoding": "gzip"}, media_type="application/json"
+    )
+    with serving(settings(tmp_path, gateway)) as live:
+        headers = limited(live)[2] if limit else {}
+        reply = live.client.post(GENERATIONS, json=ASKED, headers=headers)
+        assert reply.content == body
+        assert newest(live)["cost"] == 0.07
+
+
+@pytest.mark.parametrize("with_length", [False, True])
+def test_the_record_has_ended_when_the_reply_has(tmp_path, gateway, with_length):
+    body = json.dumps({"data": [], "metadata": {"cost": 0.07}}).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body[:10]
+        yield body[10:]
+
+    headers = {"Content-Length": str(len(body))} if with_length else {}
+    gateway.answer = lambda _: StreamingResponse(
+        pieces(), headers=headers, media_type="application/json"
+    )
+    with serving(settings(tmp_path, gateway)) as live:
+        for _ in range(5):
+            reply = live.client.post(GENERATIONS, json=ASKED)
+            at = f"/v1/requests/{reply.headers['x-request-id']}"
+            assert live.client.get(at).json()["status"] == "completed"
+
+
+def test_a_picture_that_ends_too_soon_is_not_kept_behind_our_name(tmp_path, gateway):
+    whole = png((300, 200))
+    for name, content in (("cut", whole[: len(whole) * 2 // 3]), ("whole", whole)):
+        gateway.jobs[name] = Job(name, "", {}, result=content)
+    links = [gateway.link(name) for name in ("cut.png", "whole.png")]
+    body = {"data": [{"url": link} for link in links]}
+    gateway.answer = spoken(json.dumps(body).encode())
+    given = {"passthrough_mirror": True, "local_hosts": "127.0.0.1"}
+    with serving(settings(tmp_path, gateway, **given)) as live:
+        data = live.client.post(GENERATIONS, json=ASKED).json()["data"]
+        assert data[0]["url"] == links[0]
+        assert data[1]["url"] != links[1]

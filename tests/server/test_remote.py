@@ -4,7 +4,9 @@ count paid calls and write invoices.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Iterator
 from io import BytesIO
@@ -17,7 +19,7 @@ from PIL import Image
 from tests.providers.rig import all_running, fresh
 from tests.providers.stubs.base import Stub
 from tests.providers.tools import KEYS, FastClock
-from tests.server.live import Live, check_headers, png, wait_for
+from tests.server.live import EDITS, Live, check_error, check_headers, png, wait_for
 from tests.server.remotely import house
 from tests.server.test_openapi import fits
 from upscale.providers import registry
@@ -428,6 +430,67 @@ def test_what_nobody_can_be_asked_about_is_booked_as_quoted_and_not_paid_for_aga
         assert (kept["sent_to"], kept["sent_bytes"] > 0) == ("127.0.0.1", True)
 
 
+def leave(live: Live, stub: Stub, fields: Any, files: Any, headers: dict[str, str]) -> None:
+    """Ask, and hang up as soon as the provider is at work on the paid call."""
+
+    async def once() -> None:
+        async with httpx.AsyncClient(base_url=live.url, timeout=60) as client:
+            post = client.post(EDITS, data=fields, files=files, headers=headers)
+            asking = asyncio.ensure_future(post)
+            while not stub.polled.is_set():
+                await asyncio.sleep(0.01)
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asking
+
+    asyncio.run(once())
+    assert stub.paid == 1
+
+
+@pytest.mark.parametrize("provider", ["recraft", "replicate"])
+def test_who_leaves_a_paid_call_keeps_his_name_taken(stubs, tmp_path, provider):
+    """The main use of an idempotency key: a repeat after a time-out pays for nothing twice."""
+    stub, asked = stubs[provider], {"model": "recraft-crisp-upscale"}
+    stub.fault, stub.polls = ("slow_reply" if provider == "recraft" else ""), 1 << 30
+    files = {"image": ("a.png", png((300, 260)), "image/png")}
+    headers = {"Idempotency-Key": "once"}
+    with house(stubs, tmp_path, provider, **ENDLESS) as live:
+        leave(live, stub, asked, files, headers)
+        stub.fault, stub.polls = "", 0
+        again = live.edit(asked, files=files, headers=headers)
+        assert "may have been paid for" in check_error(again, 400, param="Idempotency-Key")
+        assert stub.paid == 1
+        assert live.edit(asked, files=files, headers={"Idempotency-Key": "two"}).status_code == 200
+        assert stub.paid == 2
+
+
+def test_the_name_of_a_call_that_was_stopped_free_of_charge_is_free(stubs, tmp_path):
+    stubs["replicate"].fault = "stuck"  # it never starts, and what is aborted then costs nothing
+    files = {"image": ("a.png", png((300, 260)), "image/png")}
+    headers = {"Idempotency-Key": "once"}
+    with house(stubs, tmp_path, "replicate", **ENDLESS) as live:
+        leave(live, stubs["replicate"], {"model": "clarity-upscaler"}, files, headers)
+        wait_for(lambda: all(job.cancelled for job in stubs["replicate"].jobs.values()))
+        stubs["replicate"].fault = ""
+        again = live.edit({"model": "clarity-upscaler"}, files=files, headers=headers)
+        assert again.status_code == 200
+        rows = live.client.get("/v1/requests").json()["data"]
+        assert [row["status"] for row in rows] == ["completed", "cancelled"]
+
+
+def test_a_refusal_that_may_have_been_billed_is_not_asked_for_again(stubs, tmp_path):
+    stubs["replicate"].fault = "nsfw"
+    files = {"image": ("a.png", png((300, 260)), "image/png")}
+    headers = {"Idempotency-Key": "once"}
+    with house(stubs, tmp_path, "replicate") as live:
+        for _ in range(2):
+            reply = live.edit({"model": "recraft-crisp-upscale"}, files=files, headers=headers)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (400, "UPSTREAM_ERROR")
+        assert "paid for again" in reply.json()["error"]["message"]
+        assert stubs["replicate"].paid == 1
+        assert record(live, reply)["remote_attempts"][0]["billed"] == "maybe"
+
+
 def test_a_job_that_outlives_its_request_is_settled_when_it_has_ended(stubs, tmp_path, monkeypatch):
     """Given up at its deadline, done and billed at the provider a little later."""
     monkeypatch.setattr(unsettled, "LOOK_SECONDS", 0.2)
@@ -445,3 +508,21 @@ def test_a_job_that_outlives_its_request_is_settled_when_it_has_ended(stubs, tmp
         kept = record(live, reply)
         assert round(kept["cost"] * 1e6) == round(stubs["fal"].billed * 1_000_000)
         assert [a["billed"] for a in kept["remote_attempts"]] == ["yes"]
+
+
+def test_what_bars_a_provider_is_said_with_its_name_and_once(stubs, tmp_path):
+    asked = {"model": "recraft-crisp-upscale"}
+    files = {"image": ("a.png", png((300, 260)), "image/png")}
+    stubs["recraft"].fault = "402"
+    with house(stubs, tmp_path, "recraft") as live:
+        live.edit(asked, files=files)  # the account cannot pay: off until the settings change
+        message = check_error(live.edit(asked), 404, "MODEL_DISABLED", "model")
+        assert "Remote: Recraft is off: the server's account there cannot pay." in message
+        assert message.endswith("pay.")
+        assert "RECRAFT_API_KEY" not in message  # it has that
+        assert "FAL_KEY (fal.ai)" in message
+    with house(stubs, tmp_path, "recraft", local_only=True) as live:
+        message = check_error(live.edit(asked), 404, "MODEL_DISABLED", "model")
+        assert "makes no outgoing connections (UPSCALE_LOCAL_ONLY)." in message
+        assert message.count("UPSCALE_LOCAL_ONLY") == 1
+        assert "FAL_KEY" not in message
