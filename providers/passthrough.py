@@ -89,8 +89,11 @@ class Forwarded:
                 self.response.aiter_bytes() if self.plain else self.response.aiter_raw()
             ):
                 seen = seen[-_LONGEST_COST:] + piece
-                for found in _COST.finditer(seen):
-                    self.cost_micros = _micros(found[1].decode())
+                costs = [_micros(found[1].decode()) for found in _COST.finditer(seen)]
+                # Of several the largest: a part of it may be told besides.
+                self.cost_micros = max(
+                    (cost for cost in (self.cost_micros, *costs) if cost is not None), default=None
+                )
                 yield piece
         except (httpx.HTTPError, OSError):
             self.cut = True

@@ -202,6 +202,7 @@ def test_what_stays_in_the_house_goes_to_the_address_that_was_looked_at(
         (b'{"cost":"0.05" , "a": 1}', 50_000),
         (b'{"metadata": {"cost": 0.04}, "b64_json": "' + b"A" * 200_000 + b'"}', 40_000),
         (b'{"b64_json": "' + b"A" * 200_000 + b'", "cost": 0.04}', 40_000),
+        (b'{"metadata": {"cost": 0.04}, "usage": {"cost": 0}}', 40_000),
         (b'{"prompt": "\\"cost\\": 7"}', None),
         (b'{"cost": 1e99}', None),
         (b'{"cost": 1e999999999}', None),
