@@ -23,24 +23,29 @@ class PriceRule:
 
 @dataclass(frozen=True)
 class Component:
-    """One line of a Quote: `quantity` of `metric` (image, megapixel) at `unit_price` USD."""
+    """One line of a Quote: `quantity` of `metric` (image, megapixel) at `unit_price` USD, for each
+    of `times` results.
+    """
 
     metric: str
     quantity: Decimal
     unit_price: Decimal
+    times: int = 1
 
     @property
     def micros(self) -> int:
-        """Its total in millionths of a dollar, rounded half to even."""
-        return round(self.quantity * self.unit_price * MICROS)
+        """Its total in millionths of a dollar: each result's is rounded half to even, as results
+        are billed one by one.
+        """
+        return self.times * round(self.quantity * self.unit_price * MICROS)
 
     def to_json(self) -> dict[str, Any]:
         """As the hosted gateway shows it."""
         return {
             "type": "output",
             "metric": self.metric,
-            "quantity": number(self.quantity),
-            "billable_quantity": number(self.quantity),
+            "quantity": number(self.quantity * self.times),
+            "billable_quantity": number(self.quantity * self.times),
             "unit_price": float(self.unit_price),
             "total_cost": self.micros,
         }
@@ -68,10 +73,10 @@ def make_quote(width: int, height: int, n: int, price: PriceRule) -> Quote:
     where the other is not."""
     lines = []
     if price.per_image or not price.per_megapixel:
-        lines.append(Component("image", Decimal(n), price.per_image))
+        lines.append(Component("image", Decimal(1), price.per_image, n))
     if price.per_megapixel:
-        megapixels = Decimal(width * height * n) / 1_000_000
-        lines.append(Component("megapixel", megapixels, price.per_megapixel))
+        megapixels = Decimal(width * height) / 1_000_000
+        lines.append(Component("megapixel", megapixels, price.per_megapixel, n))
     return Quote(tuple(lines))
 
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 from upscale import logs
-from upscale.providers import mapping, numbers
+from upscale.providers import answers, mapping, numbers
 from upscale.providers.body import Body
 from upscale.providers.clock import Clock
 from upscale.providers.outcome import Billed, Failure, Kind
@@ -150,7 +150,7 @@ class Adapter(ABC):
 
     def _idle(self, reply: Reply, attempt: int) -> float | None:
         """How long to wait after a reply that says that nothing was done; None for others."""
-        if reply.status not in (425, 429, 503):
+        if reply.status not in answers.IDLE:
             return None
         asked = self.asked_wait(reply)
         if asked is not None:
@@ -172,22 +172,25 @@ class Adapter(ABC):
             retry_after=self.asked_wait(reply),
         )
 
-    def unready(self, reply: Reply) -> Failure:
-        """The Failure that a reply before the create is: a path that is gone is not the model."""
+    def unready(self, reply: Reply, *, of_model: bool = False) -> Failure:
+        """The Failure that a reply to a free call before the create is: nothing is in doubt yet,
+        and a path that is gone is not the model, unless that was asked for.
+        """
         failure = self.refusal(reply)
-        if failure.kind is Kind.GONE:
+        if failure.kind is Kind.IN_DOUBT or (failure.kind is Kind.GONE and not of_model):
             failure.kind = Kind.BROKEN
+        failure.billed = "no"
         return failure
 
     def kind_of(self, reply: Reply) -> Kind:
         """What kind of failure a reply to a create is."""
-        kinds = {401: Kind.KEY, 402: Kind.BALANCE, 403: Kind.KEY, 404: Kind.GONE}
-        kinds |= {412: Kind.BALANCE, 425: Kind.BUSY, 429: Kind.BUSY}
-        if reply.status in kinds:
-            return kinds[reply.status]
-        if reply.status >= 500 or reply.status in (408, 409) or 300 <= reply.status < 400:
-            return Kind.BROKEN
-        return Kind.INPUT
+        return answers.kind_of(reply.status, self.is_own(reply))
+
+    def is_own(self, reply: Reply) -> bool:
+        """Whether a reply is in the provider's own words: what stands in between answers in its
+        place with a page, or with nothing.
+        """
+        return bool(reply.json())
 
     def words(self, reply: Reply) -> str:
         """What a reply says, for people."""

@@ -52,11 +52,6 @@ class BlockingAdapter(Adapter):
             raise Failure(Kind.IN_DOUBT, "its reply broke off.", http=reply.status)
         return reply
 
-    def kind_of(self, reply: Reply) -> Kind:
-        """As usual; what something in between answers in the provider's place leaves doubt."""
-        between = reply.status == 504 or (reply.status == 502 and not reply.json())
-        return Kind.IN_DOUBT if between else super().kind_of(reply)
-
     async def finish(self, task: RemoteTask, result: RemoteResult) -> RemoteResult:
         """Note that it is done."""
         await task.note(result.job)

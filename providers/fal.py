@@ -196,7 +196,7 @@ class Fal(QueueAdapter):
             url = self.site.url(PLATFORM, f"/v1/models/pricing?{query}")
             reply = await self.transport.free("GET", url)
             if not reply.good:
-                raise self.refusal(reply)
+                raise self.unready(reply)
             entries = reply.json().get("prices")
             for entry in entries if isinstance(entries, list) else ():
                 price = numbers.amount(entry.get("unit_price")) if isinstance(entry, dict) else None

@@ -35,7 +35,7 @@ class Gateway(BlockingAdapter):
         task.trail.sent(host_in(url))
         reply = await self.transport.free("POST", url, body=_form(task), seconds=60.0)
         if not reply.good:
-            raise self.refusal(reply)
+            raise self.unready(reply)
         total = reply.json().get("total_cost_micros")
         if isinstance(total, bool) or not isinstance(total, int):
             return None

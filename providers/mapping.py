@@ -9,54 +9,8 @@ from typing import Any
 
 from upscale.models.catalogue import RemoteRoute, RouteField, RouteVariant
 from upscale.models.quote import number
+from upscale.providers.reserved import is_reserved, plain_name
 from upscale.providers.task import RemoteTask
-
-RESERVED = frozenset(
-    {
-        "image",
-        "image_url",
-        "images",
-        "input",
-        "source_url",
-        "source_id",
-        "mask",
-        "model",
-        "n",
-        "size",
-        "quality",
-        "style",
-        "user",
-        "stream",
-        "background",
-        "response_format",
-        "output_format",
-        "output_compression",
-        "output_width",
-        "output_height",
-        "image_format",
-        "scale_factor",
-        "upscale_factor",
-        "upscaling_factor",
-        "scale",
-        "upscale_mode",
-        "target_resolution",
-        "target_megapixels",
-        "sync_mode",
-        "prompt",
-        "dryrun",
-        "fal_webhook",
-        "webhook",
-        "webhook_url",
-        "webhook_events_filter",
-        "version",
-        "stream_output",
-        "storageuri",
-        "expire",
-        "allow_resample",
-    }
-)
-"""Fields that are never sent on as they are: ours, and those with which a caller would change what
-is billed, or where the result goes. A route that declares one takes it all the same."""
 
 _MAX_TEXT = 10_000
 
@@ -98,7 +52,8 @@ def _bars_result(task: RemoteTask) -> str | None:
 def variant(route: RemoteRoute, fields: Mapping[str, Any]) -> RouteVariant | None:
     """What is different about the route for these fields of the caller's."""
     for each in route.variants:
-        if str(fields.get(each.field, "")).lower() in (value.lower() for value in each.values):
+        value = fields.get(each.field)
+        if not _is_blank(value) and each.spelled(value) not in each.usual:
             return each
     return None
 
@@ -114,17 +69,26 @@ def inputs(task: RemoteTask) -> dict[str, Any]:
     route = task.route
     sent: dict[str, Any] = dict(route.defaults)
     declared = {each.name: each for each in route.fields}
-    kept = RESERVED | {each.to.lower() for each in route.fields} | {key.lower() for key in sent}
-    kept |= {route.scale.field.lower()}
+    # Nor is what a route has already sent again in another spelling.
+    names = (*sent, *declared, *(each.to for each in route.fields), route.scale.field)
+    taken = {plain_name(name) for name in names}
+    spelled = {each.field: each.spelled for each in route.variants}
     for name, value in task.fields.items():
         field = declared.get(name)
-        if field is not None:
+        if field is not None and name in spelled:
+            if not _is_blank(value):
+                sent[field.to] = spelled[name](value)[:_MAX_TEXT]
+        elif field is not None:
             _take(sent, field, value, task.fields)
-        elif route.passthrough and name.lower() not in kept:
+        elif route.passthrough and plain_name(name) not in taken and not is_reserved(name, value):
             plain = _scalar(value)
             if plain is not None:
                 sent[name] = plain
     return sent | _scale(task)
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or not str(value).strip()
 
 
 def _take(sent: dict[str, Any], field: RouteField, value: object, given: Mapping[str, Any]) -> None:

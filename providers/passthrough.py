@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from upscale.providers import answers
 from upscale.providers.addresses import resolve
 from upscale.providers.body import Relayed
 from upscale.providers.clock import Clock
@@ -38,8 +39,6 @@ _LONGEST_COST = 80
 # What JSON's numbers hold exactly everywhere, and any database.
 MOST_MICROS = (1 << 53) - 1
 _SHORTEST_SECRET = 6
-# Of the 4xx those that do not say that nothing was done.
-_UNCLEAR = (408, 499)
 
 # What goes along; keys, cookies and addresses of callers do not.
 _SENT = frozenset(
@@ -182,9 +181,8 @@ class Passthrough:
             try:
                 await self._refuse(response)
                 status = response.status_code
-                refused = 400 <= status < 500 and status not in _UNCLEAR
                 kept = self._kept(response.headers)
-                yield Forwarded(status, kept, response, refused=refused)
+                yield Forwarded(status, kept, response, refused=status in answers.REFUSED)
             finally:
                 await response.aclose()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
 from upscale.models.catalogue import RemoteRoute, RoutePrice
 from upscale.models.quote import Component, PriceRule, Quote, make_quote
@@ -14,6 +15,14 @@ from upscale.providers.task import RemoteTask
 
 _PIXELS = 1_000_000
 _LONGEST_SECONDS = 1e6
+_RULES = {
+    "image": "per_image",
+    "megapixel": "per_megapixel",
+    "second": "per_second",
+    "compute second": "per_second",
+    "gpu second": "per_second",
+}
+"""Which of our rules a provider's unit is."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +63,25 @@ class PriceBook:
             self.seconds[endpoint] = known + (seconds - known) / 4
 
     def price(self, route: RemoteRoute) -> RoutePrice | None:
-        """The price of a route: the operator's, else the fetched one, else the catalogue's."""
+        """The price of a route: the operator's, else the fetched one, else the catalogue's. None
+        where it was fetched for a unit that nobody here can count: it is billed by that. A table
+        by size is still the best guess then, and no more than that.
+        """
         own = self.own.get(route.endpoint)
         if own is not None:
             return own
         fetched, known = self.fetched.get(route.endpoint), route.price
         if fetched is None:
             return known
-        plain = known if known is not None else RoutePrice(fetched.day, "")
-        by_unit = _by_unit(fetched.unit)
-        if plain.tiers or by_unit is None:
-            return known
-        bare = replace(plain, per_image=None, per_megapixel=None, per_second=None)
-        told = replace(bare, read=fetched.day, source=f"{route.provider.name}'s price list")
-        if by_unit == "image":
-            return replace(told, per_image=fetched.usd)
-        if by_unit == "megapixel":
-            return replace(told, per_megapixel=fetched.usd)
-        return replace(told, per_second=fetched.usd)
+        rule = _RULES.get(fetched.unit.lower().strip().removesuffix("s"))
+        # Where the size makes the price, a picture may be several of its "images".
+        if known is not None and known.tiers and rule in (None, "per_image"):
+            return replace(known, tiers=tuple(replace(t, approximate=True) for t in known.tiers))
+        if rule is None:
+            return None
+        source = f"{route.provider.name}'s price list"
+        amounts: dict[str, Any] = {rule: fetched.usd}
+        return RoutePrice(fetched.day, source, **amounts)
 
     def quote(self, task: RemoteTask) -> RemoteQuote | None:
         """The Quote of the task's `n` results; None where the price is not known."""
@@ -91,7 +101,7 @@ class PriceBook:
                 return None
             for tier in price.tiers:
                 if Decimal(size[0] * size[1]) / _PIXELS <= tier.up_to:
-                    return Quote((Component("image", Decimal(n), tier.usd),)), tier.approximate
+                    return Quote((Component("image", Decimal(1), tier.usd, n),)), tier.approximate
             return None
         if price.per_image is not None:
             return make_quote(1, 1, n, PriceRule(per_image=price.per_image)), False
@@ -100,17 +110,8 @@ class PriceBook:
                 return None
             return make_quote(*size, n, PriceRule(per_megapixel=price.per_megapixel)), False
         if price.per_second is not None and task.route.endpoint in self.seconds:
-            seconds = Decimal(str(round(self.seconds[task.route.endpoint] * n, 3)))
-            return Quote((Component("second", seconds, price.per_second),)), True
+            seconds = Decimal(str(round(self.seconds[task.route.endpoint], 3)))
+            return Quote((Component("second", seconds, price.per_second, n),)), True
         if price.typical is not None:
-            return Quote((Component("image", Decimal(n), price.typical),)), True
+            return Quote((Component("image", Decimal(1), price.typical, n),)), True
         return None
-
-
-def _by_unit(unit: str) -> str | None:
-    """Which of our rules a provider's unit is; None for one that we do not know."""
-    words = unit.lower().strip()
-    for known in ("megapixel", "second", "image"):
-        if words in (known, f"{known}s") or (known == "second" and words.endswith("seconds")):
-            return known
-    return None

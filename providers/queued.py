@@ -13,6 +13,7 @@ from typing import Any
 
 from upscale import logs
 from upscale.errors import OutputFault
+from upscale.providers import answers
 from upscale.providers.adapter import Adapter, quietly
 from upscale.providers.outcome import Billed, Failure, Kind
 from upscale.providers.site import bare
@@ -27,7 +28,6 @@ _LAST_LOOK = 2.0
 _GRACE_SECONDS = 10.0
 _CANCEL_SECONDS = 5.0
 _MOST_PAGES = 50
-_UNCLEAR = (500, 502, 504)  # answers to a create that may have made a job all the same
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class QueueAdapter(Adapter):
 
     def settled(self, failure: Failure) -> bool:
         """As usual; where the job can be asked for, not before it was."""
-        return super().settled(failure) and failure.http not in _UNCLEAR
+        return super().settled(failure) and failure.http not in answers.FAILED
 
     async def _create(self, task: RemoteTask, noted: list[RemoteJob]) -> RemoteJob:
         async def note(job: RemoteJob) -> None:
@@ -172,16 +172,14 @@ class QueueAdapter(Adapter):
         try:
             job, reply = await self.submit(replace(task, note=note))
         except Failure as failure:
-            unclear = failure.kind is Kind.IN_DOUBT or failure.http in _UNCLEAR
-            if not (unclear and noted):
+            failed = failure.billed == "no" and failure.http in answers.FAILED
+            if not noted or not (failed or failure.kind is Kind.IN_DOUBT):
                 raise
             # A 500 is the provider's own word; what stands in between knows less.
-            pauses = _LOOK_UPS[:1] if failure.http == 500 else _LOOK_UPS
+            pauses = _LOOK_UPS[:1] if failed and failure.http == 500 else _LOOK_UPS
             found = await self._look(task, noted[0], pauses)
-            if found is None and failure.http == 504:  # its job may come to be listed yet
-                raise Failure(Kind.IN_DOUBT, failure.message, http=504) from None
             if found is None:
-                if failure.billed == "no":
+                if failed:  # else its job may come to be listed yet
                     await task.note(noted[0].now("unsent", billed="no"))
                 raise
             await task.note(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import ClassVar
 
@@ -15,6 +16,15 @@ from upscale.providers.transport import Reply
 
 HOST = "external.api.recraft.ai"
 _UNITS_A_DOLLAR = 1000
+_BALANCE_STATUSES = (400, 403)
+# That units are missing, never that there is something about the picture (its white balance).
+_BALANCE = re.compile(
+    r"(?:enough|insufficient|no|out of|exhausted)\W+(?:\w+\W+){0,2}?(?:credits|funds|api units)\b"
+    r"|(?:insufficient|exhausted)\W+(?:(?:account|credits?|api)\W+)?balance\b"
+    r"|(?:credits|funds|account balance|credits? balance)\W+(?:\w+\W+){0,2}?"
+    r"(?:enough|insufficient|exhausted|empty|too low|used up)\b",
+    re.IGNORECASE,
+)
 
 
 class Recraft(BlockingAdapter):
@@ -54,11 +64,16 @@ class Recraft(BlockingAdapter):
         return await self.finish(task, result)
 
     def kind_of(self, reply: Reply) -> Kind:
-        """As usual; an account without units is told in words only."""
-        words = reply.text[:2000].lower()
-        if 400 <= reply.status < 500 and ("credit" in words or "balance" in words):
+        """As usual; an account without units may be told in words only."""
+        words = reply.text[:2000].replace("_", " ")
+        if reply.status in _BALANCE_STATUSES and _BALANCE.search(words):
             return Kind.BALANCE
         return super().kind_of(reply)
+
+    def is_own(self, reply: Reply) -> bool:
+        """As usual; its own server errors may be plain text, too."""
+        plain = reply.headers.get("content-type", "").startswith("text/plain")
+        return super().is_own(reply) or (reply.status == 500 and plain and bool(reply.content))
 
 
 def _units(value: object) -> Decimal | None:

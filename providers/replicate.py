@@ -165,7 +165,7 @@ class Replicate(QueueAdapter):
         if endpoint not in self._latest:
             reply = await self.transport.free("GET", self.site.url(HOST, f"/v1/models/{endpoint}"))
             if not reply.good:
-                raise self.refusal(reply)
+                raise self.unready(reply, of_model=True)
             latest = reply.json().get("latest_version")
             known = latest.get("id") if isinstance(latest, dict) else None
             if not isinstance(known, str) or not _VERSION.fullmatch(known):

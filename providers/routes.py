@@ -69,7 +69,7 @@ def configured(
             text = f"{route.provider.name}: {reason}"
             skipped.append(Skipped(route, text, route.provider.key if needs_key else ""))
         elif off is not None:
-            skipped.append(Skipped(route, f"{route.provider.name} is off: {off}"))
+            skipped.append(Skipped(route, f"{route.provider.name} is off: {off.rstrip('.')}"))
         else:
             good.append(route)
     # Routes that failed of late come last, in their order.
@@ -100,6 +100,8 @@ def survey(
             candidates.append(Candidate(route, ours, resample))
         else:
             skipped.append(Skipped(route, f"{route.provider.name}: {reason}"))
+    # What a route can do by itself is better than anything resampled.
+    candidates.sort(key=lambda candidate: candidate.resample)
     return Survey(tuple(candidates), tuple(skipped))
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from upscale.providers import credentials
 from upscale.providers.site import Site, plain_url
 from upscale.settings import Settings, host_names
 
@@ -142,14 +142,5 @@ def unusable(provider: str, settings: Settings) -> str | None:
             return None
         if settings.local_only:
             return "VERTEX_ACCESS_TOKEN is not set; Google is asked for none (UPSCALE_LOCAL_ONLY)"
-        if not _has_google():
-            return "Google's library is not installed (pip install 'upscale[vertex]')"
-        return None
+        return credentials.lacking()
     return None if key_of(provider, settings) else "it has no key"
-
-
-def _has_google() -> bool:
-    try:
-        return find_spec("google.auth") is not None
-    except ModuleNotFoundError:
-        return False

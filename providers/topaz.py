@@ -54,7 +54,7 @@ class Topaz(QueueAdapter):
         path = _ROOT + ("/estimate-gen" if generative else "/estimate")
         reply = await self.transport.free("POST", self.site.url(HOST, path), body=json_body(wish))
         if not reply.good:
-            raise self.refusal(reply)
+            raise self.unready(reply)
         return self.micros(_credits(reply.json()), self._price)
 
     async def submit(self, task: RemoteTask) -> tuple[RemoteJob, Reply]:

@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from upscale import logs
 from upscale.errors import InvalidRequest, ModelDisabled, UpstreamError
+from upscale.providers import answers
 from upscale.providers.outcome import Failure, Kind, told
 from upscale.providers.passthrough import MOST_MICROS, Forwarded, Passthrough
 from upscale.server import audit
@@ -64,8 +65,6 @@ _PIECE = 1 << 18
 _ESTIMATE_BYTES = 1 << 20
 # Of an error no more is handed on.
 _ERROR_BYTES = 1 << 16
-# Failures that a server tells of itself, in its own words: nothing was delivered, nothing is paid.
-_OWN_FAILURES = (500, 502, 503)
 # What servers and what stands before them answer where somebody behind them was too slow.
 _TOO_LATE = (408, 504, 522, 524)
 
@@ -338,7 +337,7 @@ def _error(target: Passthrough, reply: Forwarded, content: bytes) -> Response:
         reason = Kind.BROKEN if reply.refused else Kind.IN_DOUBT
         return error_reply(UpstreamError(text, status=status, reason=str(reason)))
     if isinstance(error, dict) and error.get("code") != UpstreamError.code:
-        reply.refused = reply.refused or reply.status in _OWN_FAILURES
+        reply.refused = reply.refused or reply.status in answers.FAILED
     return _reply(reply, target.scrubbed(content, _ERROR_BYTES))
 
 

@@ -119,7 +119,7 @@ class Remote:
         chosen: dict[tuple[str, str], Candidate] = {}
         for each in found[0].candidates if len(found) == 1 else _in_order(found):
             chosen.setdefault(name_of(each.route), each)
-        candidates = tuple(chosen.values())
+        candidates = tuple(sorted(chosen.values(), key=lambda candidate: candidate.resample))
         skipped = tuple(s for s in found[-1].skipped if name_of(s.route) not in chosen)
         if not candidates:
             raise none_left(model, skipped)

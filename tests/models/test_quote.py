@@ -20,7 +20,10 @@ def test_the_total_is_the_price_rule(
     quote = make_quote(width, height, n, PriceRule(per_image, per_megapixel))
     assert quote.micros == sum(component.to_json()["total_cost"] for component in quote.components)
     exact = n * per_image * 10**6 + n * width * height * per_megapixel
-    assert abs(quote.micros - exact) <= 1
+    assert abs(quote.micros - exact) <= n
+    assert (
+        quote.micros == n * make_quote(width, height, 1, PriceRule(per_image, per_megapixel)).micros
+    )
     assert round(Decimal(str(quote.cost)) * 10**6) == quote.micros
 
 
@@ -35,6 +38,12 @@ def test_the_total_is_the_price_rule(
 )
 def test_a_price_has_its_lines(price: PriceRule, metrics: list[str]) -> None:
     assert [c.metric for c in make_quote(1000, 1000, 2, price).components] == metrics
+
+
+def test_each_result_is_rounded_as_it_is_billed() -> None:
+    quote = make_quote(33, 47, 10, PriceRule(per_megapixel=Decimal("0.03")))
+    assert quote.micros == 10 * 47
+    assert [c.to_json()["quantity"] for c in quote.components] == [0.01551]
 
 
 def test_a_line_is_as_the_gateway_shows_it() -> None:

@@ -17,12 +17,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.providers.stubs.base import Stub, running
+from upscale.models.catalogue import load_catalogue
+from upscale.providers import credentials
+from upscale.providers.health import Health
 from upscale.providers.outcome import Failure, Kind
+from upscale.providers.registry import Providers
+from upscale.providers.routes import configured
 from upscale.providers.sites import unusable
 from upscale.providers.vertex import GoogleToken
 from upscale.settings import Settings
 
-pytest.importorskip("google.auth", reason="Google's library is not installed")
+_metadata = pytest.importorskip(
+    "google.auth.compute_engine._metadata", reason="Google's library is not installed"
+)
 
 
 class TokenServer(Stub):
@@ -90,6 +97,49 @@ def test_credentials_that_give_none_are_a_matter_of_the_key(server: TokenServer)
         ask(GoogleToken())
     assert (caught.value.kind, caught.value.billed) == (Kind.KEY, "no")
     assert "secret words" not in caught.value.message
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine without credentials, which is not in Google's cloud; the folder for them."""
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setattr(_metadata, "_GCE_PRODUCT_NAME_FILE", str(tmp_path / "product_name"))
+    credentials.lacking.cache_clear()
+    yield tmp_path
+    credentials.lacking.cache_clear()
+
+
+PLACE: Any = {"vertex_project": "p", "vertex_region": "r"}
+
+
+def test_a_machine_without_credentials_cannot_ask_google(bare: Path) -> None:
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in (unusable("vertex", Settings(**PLACE)) or "")
+    assert "vertex" not in Providers(Settings(**PLACE)).adapters
+    found = load_catalogue().model("google-upscaler")
+    assert found is not None
+    _, skipped = configured(found, Settings(**PLACE), Health(), "vertex")
+    assert [each.key for each in skipped] == ["GOOGLE_APPLICATION_CREDENTIALS"]
+    assert unusable("vertex", Settings(**PLACE, vertex_key="ya29.mine")) is None  # type: ignore[arg-type]
+
+
+def test_credentials_are_found_where_googles_library_looks(
+    bare: Path, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert unusable("vertex", Settings(**PLACE)) is None
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(bare / "no-such-file"))
+    credentials.lacking.cache_clear()
+    assert "names no file" in (unusable("vertex", Settings(**PLACE)) or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("product_name", "Google Compute Engine\n"), ("application_default_credentials.json", "{}")],
+)
+def test_a_login_or_a_machine_of_googles_will_do(name: str, content: str, bare: Path) -> None:
+    (bare / name).write_text(content)
+    assert unusable("vertex", Settings(**PLACE)) is None
 
 
 def test_local_only_asks_google_for_nothing() -> None:

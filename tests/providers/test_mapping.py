@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,23 @@ TRICKS = {
     "model": "Wonder",
     "n": 10,
     "size": "1x1",
+    "num_images": 4,
+    "Num_Outputs": 4,
+    "numSamples": "4",
+    "batch-size": 4,
+    "image_urls": "x",
+    "IMAGES": "x",
+    "webhook": "x",
+    "my_webhook_address": "x",
+    "callback_url": "x",
+    "sync_Mode": True,
+    "downscaling": "true",
+    "custom_sd_model": "x",
+    "dry_run": "true",
+    "provider": "dear",
+    "texture": "https://evil/x",
+    "look": "data:image/png;base64,AAAA",
+    "list": ["http://evil/x"],
 }
 
 
@@ -174,6 +192,43 @@ def test_callers_cannot_change_what_is_billed_or_where_it_goes(
     plain = make_task(tmp_path, model, provider, factor=factor)
     tricky = make_task(tmp_path, model, provider, factor=factor, fields=TRICKS)
     assert mapping.inputs(tricky) == mapping.inputs(plain)
+
+
+@pytest.mark.parametrize(
+    ("provider", "given", "sent"),
+    [
+        ("fal", "cgi", "CGI"),
+        ("topaz", " standard v2", "Standard V2"),
+        ("topaz", "WONDER 3.5 ", "Wonder 3.5"),
+        ("replicate", "text refine", "Text Refine"),
+        ("topaz", " Bloom 2", "Bloom 2"),
+        ("topaz", " ", "Standard V2"),
+        ("topaz", None, "Standard V2"),
+    ],
+)
+def test_known_models_of_topaz_s_are_spelled_as_it_spells_them(
+    provider: str, given: object, sent: str, tmp_path: Path
+) -> None:
+    fields = {"enhance_model": given}
+    task = make_task(tmp_path, "topaz-image-upscale", provider, fields=fields)
+    name = "enhance_model" if provider == "replicate" else "model"
+    assert mapping.inputs(task)[name] == sent
+
+
+@pytest.mark.parametrize("name", ["Bloom 2", " redefine", "Wonder 4", "Recovery V3"])
+def test_models_of_topaz_s_that_are_not_usual_are_generative(name: str, tmp_path: Path) -> None:
+    large = {"size": (6000, 6000), "factor": 2}
+    for provider in ("topaz", "fal", "replicate"):
+        usual = make_task(tmp_path, "topaz-image-upscale", provider, **large)
+        assert mapping.bars(usual) is None
+        other = replace(usual, fields={"enhance_model": name})
+        assert "128,000,000" in (mapping.bars(other) or "")
+        gen = mapping.endpoint(other) == "/enhance-gen/async"
+        assert gen is (provider == "topaz")
+        aside = replace(usual, fields={"Enhance_Model": name})  # another field: it stays here
+        assert mapping.inputs(aside) == mapping.inputs(usual)
+    newer = make_task(tmp_path, "topaz-image-upscale", "topaz", fields={"enhance_model": "faces"})
+    assert mapping.endpoint(newer) == "/enhance/async"
 
 
 def test_sizes_are_exact() -> None:

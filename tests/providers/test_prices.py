@@ -32,7 +32,7 @@ CLOSED = [
 
 
 @pytest.mark.parametrize(("model", "provider", "factor"), CLOSED)
-@pytest.mark.parametrize(("size", "n"), [((40, 33), 1), ((301, 257), 3)])
+@pytest.mark.parametrize(("size", "n"), [((40, 33), 1), ((301, 257), 3), ((33, 47), 10)])
 def test_a_quote_is_what_the_invoice_says(
     model: str,
     provider: str,
@@ -51,7 +51,9 @@ def test_a_quote_is_what_the_invoice_says(
     for index in range(n):
         rig.run(**given, index=index)
     assert rig.stub.paid == n
-    assert quote.quote.micros == round(rig.stub.billed * 1_000_000)
+    # A line of the invoice is a result, and is booked as such.
+    assert quote.quote.micros == sum(round(e.amount * 1_000_000) for e in rig.stub.invoice)
+    assert quote.quote.micros == sum(c.to_json()["total_cost"] for c in quote.quote.components)
     assert quote.read
     assert quote.source
 
@@ -83,7 +85,7 @@ def test_closed_forms_agree_with_an_independent_price_list(
             assert quote is None
         else:
             assert quote is not None
-            assert quote.quote.micros == round(units * Decimal(price) * n * 1_000_000)
+            assert quote.quote.micros == n * round(units * Decimal(price) * 1_000_000)
             assert quote.approximate is (unit == "units" and pixels > 96)
 
 
@@ -119,8 +121,17 @@ def test_what_nobody_publishes_has_no_quote(tmp_path: Path) -> None:
         assert PriceBook().quote(make_task(tmp_path, model, provider, factor=factor)) is None
     for model in load_catalogue().models:
         assert PriceBook().quote(make_task(tmp_path, model.id, "lumenfall")) is None
-    wonder = make_task(tmp_path, "topaz-image-upscale", "fal", fields={"enhance_model": "Wonder"})
-    assert PriceBook().quote(wonder) is None
+
+
+@pytest.mark.parametrize("name", ["Wonder", "Wonder 4", " Redefine", "bloom 2", "Recovery V3", "x"])
+def test_only_topaz_s_known_models_have_its_price(name: str, tmp_path: Path) -> None:
+    def quote(fields: dict[str, Any]) -> Any:
+        task = make_task(tmp_path, "topaz-image-upscale", "fal", fields=fields)
+        return PriceBook().quote(task)
+
+    assert quote({"enhance_model": name}) is None
+    for usual in ("cgi", " Standard V2 ", "", None):
+        assert quote({"enhance_model": usual}).quote.micros == 80_000
 
 
 def test_an_operator_can_price_vertex(tmp_path: Path) -> None:
@@ -136,7 +147,6 @@ def test_fetched_prices_take_the_catalogues_place(tmp_path: Path) -> None:
         "fal-ai/seedvr/upscale/image": Fetched(Decimal("0.002"), "megapixels", "2026-11-25"),
         "fal-ai/recraft/upscale/creative": Fetched(Decimal("0.25"), "images", "2026-11-25"),
         "fal-ai/aura-sr": Fetched(Decimal("0.001"), "compute seconds", "2026-11-25"),
-        "clarityai/crystal-upscaler": Fetched(Decimal(7), "fortnights", "2026-11-25"),
     }
     quote = book.quote(make_task(tmp_path, "seedvr-image-upscale", "fal", size=(1000, 500)))
     assert quote is not None
@@ -147,9 +157,49 @@ def test_fetched_prices_take_the_catalogues_place(tmp_path: Path) -> None:
     aura = book.price(route_of("aura-sr", "fal"))
     assert aura is not None
     assert aura.per_second == Decimal("0.001")
-    crystal = book.price(route_of("crystal-upscaler", "fal"))
-    assert crystal is not None
-    assert crystal.per_megapixel == Decimal("0.016")
+
+
+@pytest.mark.parametrize(
+    ("model", "unit"),
+    [
+        ("crystal-upscaler", "fortnights"),
+        ("seedvr-image-upscale", "processed megapixels"),
+    ],
+)
+def test_what_is_billed_by_a_unit_that_cannot_be_counted_has_no_quote(
+    model: str, unit: str, tmp_path: Path
+) -> None:
+    book, task = PriceBook(), make_task(tmp_path, model, "fal")
+    assert book.quote(task) is not None
+    book.fetched[task.route.endpoint] = Fetched(Decimal(7), unit, "2026-11-25")
+    assert book.quote(task) is None
+
+
+@pytest.mark.parametrize("unit", ["units", "images"])
+def test_a_table_by_size_is_a_guess_where_the_bill_is_by_another_unit(
+    unit: str, tmp_path: Path
+) -> None:
+    book, task = PriceBook(), make_task(tmp_path, "topaz-image-upscale", "fal")
+    exact = book.quote(task)
+    assert exact is not None
+    book.fetched[task.route.endpoint] = Fetched(Decimal("0.01"), unit, "2026-11-25")
+    guess = book.quote(task)
+    assert guess is not None
+    assert (guess.quote, guess.approximate) == (exact.quote, not exact.approximate)
+
+
+@pytest.mark.parametrize("model", ["seedvr-image-upscale", "clarity-upscaler", "crystal-upscaler"])
+@given(SIDES, SIDES, st.decimals(1, 4, places=2), st.integers(1, 10))
+def test_a_quote_by_a_fetched_price_is_what_each_result_is_billed(
+    model: str, width: int, height: int, factor: Decimal, n: int
+) -> None:
+    task = replace(_TASK(model), width=width, height=height, factor=factor, n=n)
+    book, adapter = PriceBook(), Providers(settings_for(fal="http://127.0.0.1:9")).adapters["fal"]
+    book.fetched[task.route.endpoint] = Fetched(Decimal("0.0271"), "megapixels", "2026-11-25")
+    quote = book.quote(task)
+    assert quote is not None
+    units = megapixels(scaled((width, height), factor))
+    assert quote.quote.micros == n * (adapter.micros(units, Decimal("0.0271")) or 0)
 
 
 def test_prices_are_refreshed(stubs: dict[str, Stub], tmp_path: Path) -> None:

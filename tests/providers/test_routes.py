@@ -197,8 +197,9 @@ def test_a_key_that_is_refused_puts_the_provider_out_of_use(house: House) -> Non
     assert house.stubs["fal"].calls["submit"] == 1
     house.serve("topaz-image-upscale")
     assert house.stubs["fal"].calls["submit"] == 1
-    with pytest.raises(InvalidRequest, match="off"):
+    with pytest.raises(InvalidRequest, match="off") as caught:
         house.serve("aura-sr", factor=4, forced="fal")
+    assert caught.value.message.endswith("it refused the server's key.")
 
 
 def test_a_route_that_failed_comes_last_until_it_has_cooled_down(house: House) -> None:
@@ -232,6 +233,19 @@ def test_a_factor_that_a_route_cannot_express_skips_it(house: House) -> None:
     assert (served.candidate.task.factor, served.candidate.resample) == (Decimal(6), True)
     with pytest.raises(InvalidRequest, match=r"5\.5 is not 2 or 4 or 6"):
         house.serve("topaz-image-upscale", factor="5.5", forced="replicate")
+
+
+def test_what_needs_no_resampling_comes_first(house: House) -> None:
+    def order(factor: str) -> list[tuple[str, bool]]:
+        task = make_task(house.folder, "clarity-upscaler", "fal", factor=factor)
+        found = house.open().survey(model("clarity-upscaler"), task, allow_resample=True)
+        return [(c.route.provider.id, c.resample) for c in found.candidates]
+
+    assert order("8") == [("replicate", False), ("lumenfall", False), ("fal", True)]
+    assert order("3") == [("fal", False), ("replicate", False), ("lumenfall", False)]
+    slow = route_of("clarity-upscaler", "replicate")
+    house.open().health.failed(slow, Failure(Kind.BROKEN, "x"))
+    assert order("8") == [("lumenfall", False), ("replicate", False), ("fal", True)]
 
 
 @pytest.mark.parametrize(
