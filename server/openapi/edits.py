@@ -113,8 +113,8 @@ def _taken(schema: str, examples: dict[str, Any]) -> dict[str, Any]:
 _REPEAT = """\
 A name of yours for this request, new for each. Sent again with the same body, it is answered with \
 the first one's reply, or with its request object, and nothing is done twice; with another body: \
-400. Free again where nothing came of the first one but an error in its reply, and no remote provider \
-may have been paid for it."""
+400. Free again where nothing came of the first one but an error in its reply, and no remote \
+provider may have been paid for it."""
 
 _HEADERS = (
     sent("Prefer", "respond-async: as `background=true`. Others are ignored.", "respond-async"),
