@@ -52,7 +52,7 @@ async def replayed(
         if row.status != "completed":
             message = f"The request that this one repeats has failed: {row.error_message}"
             if row.idempotency_kept:
-                message += f" {_ANEW}"
+                message = f"{message.rstrip('.')}. {_ANEW}"
             raise recorded(row.error_status, row.error_code, message)
         if row.reply is None:
             raise not_kept(row)
