@@ -109,6 +109,7 @@ class Adapter(ABC):
                     first_byte=first_byte,
                     max_bytes=max_bytes,
                     within=max(0.0, task.deadline - self.clock.now()) + LATE_SECONDS,
+                    handed_over=task.trail.opened,
                 )
             except Failure as failure:
                 if failure.billed == "no":
@@ -119,6 +120,7 @@ class Adapter(ABC):
                 return reply
             known = list(task.trail.sent_to)  # it answered, so it was sent
             pause = self._idle(reply, attempt)
+            task.trail.open = pause is None
             left = task.deadline - self.clock.now()
             if pause is None or attempt == self.sends - 1 or pause > min(_SHORT_WAIT, left):
                 break

@@ -46,7 +46,8 @@ class BlockingAdapter(Adapter):
                 max_bytes=max_bytes,
             )
         except asyncio.CancelledError:
-            await quietly(task.note(job.now("cancelled", billed="maybe")))
+            ended = job.now("cancelled") if task.trail.open else job.now("unsent", billed="no")
+            await quietly(task.note(ended))
             raise
         if reply.cut:
             raise Failure(Kind.IN_DOUBT, "its reply broke off.", http=reply.status)

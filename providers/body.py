@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,8 @@ class Relayed:
 class Sending:
     """A body on its way, once. `complete`: its last byte was handed over."""
 
-    def __init__(self, body: Body) -> None:
-        self._body = body
+    def __init__(self, body: Body, handed_over: Callable[[], None] = lambda: None) -> None:
+        self._body, self._handed_over = body, handed_over
         self.length = body.length
         self.complete = False
 
@@ -100,6 +100,7 @@ class Sending:
             if len(piece) > 1:
                 yield piece[:-1]
             self.complete = True
+            self._handed_over()
             yield piece[-1:]
             return
         self.complete = self.length == 0

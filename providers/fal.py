@@ -148,7 +148,8 @@ class Fal(QueueAdapter):
         cost = self.micros(units, self.unit_prices.get(job.endpoint))
         if units:
             return "yes", cost
-        if reply.status >= 500 or reply.status == 499 or units == 0:
+        failed = reply.status >= 500 or reply.status == 499
+        if units == 0 or (failed and self.is_own(reply)):
             return "no", 0
         return ("yes" if reply.good else "maybe"), cost
 
@@ -257,7 +258,9 @@ class Fal(QueueAdapter):
         self, reply: Reply, seen: Seen, job: RemoteJob, units: Decimal | None, cost: int | None
     ) -> Failure:
         words = self.words(reply) if not reply.good else ""
-        words = words or self.site.scrub(seen.data.get("error") or seen.data.get("error_type"))
+        words = words or self.site.scrub(
+            seen.data.get("error") or seen.data.get("error_type") or ""
+        )
         kind, billed = self._classed(reply, str(seen.data.get("error_type") or ""))
         if units is not None:
             billed, cost = ("yes", cost) if units else ("no", 0)
@@ -276,7 +279,7 @@ class Fal(QueueAdapter):
             return Kind.POLICY, "maybe"
         if reply.status == 422 or (reply.status == 400 and kind != "downstream_service_error"):
             return Kind.INPUT, "maybe"
-        if reply.status >= 500:
+        if reply.status >= 500 and self.is_own(reply):
             return Kind.RUN_FAILED, "no"
         return Kind.RUN_FAILED, "maybe"
 

@@ -200,8 +200,9 @@ class Passthrough:
     async def _refuse(self, response: httpx.Response) -> None:
         kinds = {401: Kind.KEY, 402: Kind.BALANCE, 403: Kind.KEY}
         if 300 <= response.status_code < 400:
+            # It may follow a deed (303).
             raise Failure(
-                Kind.BROKEN,
+                Kind.IN_DOUBT,
                 "it answered with a redirect, which is not followed.",
                 http=response.status_code,
             )
@@ -268,7 +269,9 @@ def _is_private(address: str) -> bool:
     except ValueError:
         return False
     ip = getattr(ip, "ipv4_mapped", None) or ip
-    return ip.is_private or ip.is_loopback or ip.is_link_local
+    # Link-local addresses are those of clouds' own services, too.
+    odd = ip.is_link_local or ip.is_unspecified
+    return (ip.is_private or ip.is_loopback) and not odd
 
 
 def _is_sendable(value: str) -> bool:

@@ -64,14 +64,21 @@ def _unseen(fraction: float | None, state: str) -> None:
 
 @dataclass
 class Trail:
-    """What a run did, for the log and the record: hosts that got the picture."""
+    """What a run did, for the log and the record: hosts that got the picture. `open`: a paid call
+    may have arrived and was not answered.
+    """
 
     sent_to: list[str] = field(default_factory=list)
+    open: bool = False
 
     def sent(self, host: str) -> None:
         """The picture went to `host`."""
         if host not in self.sent_to:
             self.sent_to.append(host)
+
+    def opened(self) -> None:
+        """A paid call was handed over whole."""
+        self.open = True
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ class Topaz(QueueAdapter):
         credits = _credits(seen.data)
         if seen.data.get("status") == "Completed":
             return "yes", self.micros(credits, self._price)
-        return ("no", 0) if not credits else ("maybe", None)
+        return ("no", 0) if credits == 0 else ("maybe", None)
 
     async def cancel(self, job: RemoteJob) -> bool:
         """DELETE, meant to prevent costs."""

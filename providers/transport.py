@@ -10,7 +10,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -106,13 +106,15 @@ class Transport:
         first_byte: float = 30.0,
         max_bytes: int = _REPLY_BYTES,
         within: float = _READ_SECONDS,
+        handed_over: Callable[[], None] = lambda: None,
     ) -> Reply:
         """One POST, made once, on a connection of its own, its reply whole `within` seconds.
+        `handed_over` is called before the last byte goes: from then on it may have arrived.
 
         Raises Failure: UNREACHED where it certainly did not arrive, IN_DOUBT where it may have.
         """
         self._check(url)
-        sending = Sending(body)
+        sending = Sending(body, handed_over)
         limits = httpx.Timeout(
             STALL_SECONDS, connect=CONNECT_SECONDS, write=STALL_SECONDS, read=first_byte
         )

@@ -6,6 +6,7 @@ Pure functions of the catalogue and the installed networks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -22,6 +23,8 @@ from upscale.weights.known import KnownFile, load_manifest
 from upscale.weights.store import Network
 
 LOCAL = "local"
+_LOCAL = re.compile(r"[\W_]*local(\W|$)")
+_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".onnx")
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,8 @@ def find_named(name: str, catalogue: Catalogue, networks: Sequence[Network]) -> 
                 raise _not_installed(known)
             extra = [n.name for n in networks]
             extra += [k.id for k in load_manifest().files if not k.is_part]
-        here = local or (slash and prefix.lower() in extra)
-        raise ModelNotFound(
-            name[:100],
-            catalogue.suggest(wanted, extra),
-            here=bool(here) or _is_slip(wanted.lower(), [*extra, *catalogue.names]),
-        )
+        here = local or _is_meant_here(wanted.lower(), [*extra, *catalogue.names])
+        raise ModelNotFound(name[:100], catalogue.suggest(wanted, extra), here=here)
     return Named(model, network if model is None else None, provider, local or model is None)
 
 
@@ -115,6 +114,20 @@ def choose_network(
             f"nothing here: it needs two networks (upscale weights pull {first} {second})",
         )
     return _mixed(pair, denoise)
+
+
+def _is_meant_here(name: str, known: Sequence[str]) -> bool:
+    """Whether an unknown name was meant for this machine, however it is spelled: as `local`, by the
+    name of a file, or by one that is known here.
+    """
+    prefix, slash, _ = name.partition("/")
+    return (
+        _LOCAL.match(name) is not None
+        or name.endswith(_FILES)
+        or (bool(slash) and (_is_near(prefix.strip(), LOCAL) or prefix.strip() in known))
+        or (bool(slash) and name.rpartition("/")[2] in known)
+        or _is_slip(name, known)
+    )
 
 
 def _is_slip(name: str, known: Sequence[str]) -> bool:

@@ -20,6 +20,7 @@ from upscale.server.records.rows import Status
 class Call:
     """One call, which may be paid for. `free`: it goes to a server of the house. `quote` is what is
     booked, in millionths of a dollar, where it may have been billed and nobody says at what.
+    `under_way`: some of its body has gone.
     """
 
     recorder: Recorder
@@ -30,6 +31,7 @@ class Call:
     free: bool
     quote: int = 0
     reply: Forwarded | None = None
+    under_way: bool = False
     _sent: int = 0
     _begun: float = field(default_factory=time.monotonic)
     _ended: bool = False
@@ -45,7 +47,7 @@ class Call:
         """
         attempts = [self._attempt(billed="no" if self.free else "maybe")]
         # Nothing is owed where the request ends just now, before anything is sent.
-        self.record.tell(remote_attempts=[], remote_job=None)
+        self.record.tell(remote_attempts=[], remote_job=None, idempotency_kept=False)
         await self._sends(
             status="processing",
             remote_attempts=attempts,
@@ -106,6 +108,8 @@ class Call:
         self.record.hand_over()  # nobody else writes its end
         cost, billed = self._cost()
         known = {} if self.reply is None else self.reply.headers
+        if status != "completed":
+            fields["idempotency_key"] = None
         attempt = self._attempt(
             http_status=None if self.reply is None else self.reply.status,
             job=known.get("x-lumenfall-request-id"),
@@ -123,10 +127,16 @@ class Call:
 
     def _cost(self) -> tuple[int, Billed]:
         """What is booked, and whether it was billed."""
-        if self.free or (self.reply is not None and self.reply.refused):
+        if self.free:
+            return 0, "no"
+        if self.reply is not None and self.reply.cost_micros:
+            return self.reply.cost_micros, "yes"
+        if self.reply is None and not self.under_way:
+            return 0, "no"
+        if self.reply is not None and self.reply.refused:
             return 0, "no"
         if self.reply is not None and self.reply.cost_micros is not None:
-            return self.reply.cost_micros, "yes"
+            return 0, "yes"
         return self.quote, "maybe"
 
     async def _sends(self, **fields: Any) -> None:

@@ -148,7 +148,8 @@ async def forward(
             await record.reserve(call.quote)
         await call.begins()
         try:
-            call.reply = await stack.enter_async_context(_asked(request, aim, body, size))
+            asked = _asked(request, aim, body, size, call=call)
+            call.reply = await stack.enter_async_context(asked)
             return await _handed_on(request, ours, folder, stack, call)
         except Failure as failure:
             if call.reply is None:
@@ -291,7 +292,13 @@ def _taken_for_a_run(request: Request, target: Passthrough, reply: Forwarded) ->
 
 @contextlib.asynccontextmanager
 async def _asked(
-    request: Request, aim: Aim, body: Path, size: int, *, dry_run: bool = False
+    request: Request,
+    aim: Aim,
+    body: Path,
+    size: int,
+    *,
+    dry_run: bool = False,
+    call: Call | None = None,
 ) -> AsyncIterator[Forwarded]:
     headers = {**request.headers, "content-length": str(size)}
     async with aim.target.forward(
@@ -299,14 +306,16 @@ async def _asked(
         request.url.path,
         dry_run=dry_run,
         headers=headers,
-        body=_pieces(body),
+        body=_pieces(body, call),
         addresses=aim.addresses or (),
     ) as forwarded:
         yield forwarded
 
 
-async def _pieces(body: Path) -> AsyncIterator[bytes]:
+async def _pieces(body: Path, call: Call | None) -> AsyncIterator[bytes]:
     with body.open("rb") as file:
+        if call is not None:
+            call.under_way = True
         while piece := await asyncio.to_thread(file.read, _PIECE):
             yield piece
 
@@ -336,8 +345,10 @@ def _error(target: Passthrough, reply: Forwarded, content: bytes) -> Response:
         text = f"{target.name} answered HTTP {reply.status}, without saying why."
         reason = Kind.BROKEN if reply.refused else Kind.IN_DOUBT
         return error_reply(UpstreamError(text, status=status, reason=str(reason)))
-    if isinstance(error, dict) and error.get("code") != UpstreamError.code:
-        reply.refused = reply.refused or reply.status in answers.FAILED
+    if isinstance(error, dict) and error.get("code") == UpstreamError.code:
+        reply.refused = False  # somebody behind it may have been paid
+    elif isinstance(error, dict) and reply.status in answers.FAILED:
+        reply.refused = True
     return _reply(reply, target.scrubbed(content, _ERROR_BYTES))
 
 

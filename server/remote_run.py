@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from upscale import __version__
-from upscale.errors import RecordsFault, TooLarge, UnreadableImage
+from upscale.errors import RecordsFault, TooLarge, UnreadableImage, UpscaleError
 from upscale.imaging.exchange import BadResult, Return, Returned
 from upscale.imaging.pool import PixelPool
 from upscale.providers.outcome import Billed
@@ -119,9 +119,11 @@ class RemoteRun:
             told["idempotency_kept"] = True  # until it is known that it cost nothing
         try:
             await self.keep(told, sending)
-        except RecordsFault:  # logged
-            if sending:
-                raise  # what is not on record is not paid for
+        except UpscaleError as fault:
+            if sending:  # what is not on record is not paid for
+                self.jobs[self._index] = job.now("unsent", billed="no")
+            if sending or not isinstance(fault, RecordsFault):  # which is logged
+                raise
 
     @property
     def cost_micros(self) -> int:

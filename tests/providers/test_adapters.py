@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import replace
@@ -342,6 +343,30 @@ def test_topaz_is_not_always_ready(stubs: dict[str, Stub], tmp_path: Path) -> No
     rig.stub.fault = "bare_list"
     for job in rig.notes.jobs[:1]:
         assert rig.ask(lambda a, job=job: a.find(job)).id in rig.stub.jobs
+
+
+def test_who_leaves_while_a_refusal_is_waited_out_has_paid_nothing(
+    stubs: dict[str, Stub], tmp_path: Path
+) -> None:
+    rig = Rig("recraft", stubs["recraft"], tmp_path)
+    rig.stub.fault = "429"
+
+    async def question(adapter: Any) -> None:
+        pausing = asyncio.Event()
+
+        async def pause(_: float) -> None:
+            pausing.set()
+            await asyncio.sleep(60)
+
+        adapter.clock = replace(adapter.clock, sleep=pause)
+        running = asyncio.create_task(adapter.run(rig.task()))
+        await pausing.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    rig.ask(question)
+    assert (rig.notes.last.state, rig.notes.last.billed) == ("unsent", "no")
 
 
 @pytest.mark.parametrize("provider", ["fal", "replicate"])

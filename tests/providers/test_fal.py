@@ -96,6 +96,17 @@ def test_a_request_that_vanished_is_in_doubt(rig: Rig) -> None:
     assert rig.notes.last.state == "sending"
 
 
+def test_a_result_that_cannot_be_had_may_have_been_billed(rig: Rig) -> None:
+    rig.stub.fault = "result_html"
+    failure = rig.fails()
+    assert (failure.kind, failure.billed, failure.elsewhere) == (Kind.RUN_FAILED, "maybe", False)
+    assert "None" not in failure.message
+    job = rig.notes.last
+    assert rig.ask(lambda adapter: adapter.abandon(job)).billed == "maybe"
+    rig.stub.fault = ""
+    assert rig.ask(lambda adapter: adapter.abandon(job)).billed == "yes"
+
+
 def test_a_short_wait_is_waited_for(rig: Rig) -> None:
     rig.stub.fault, rig.stub.times = "429", 1
     rig.run()

@@ -643,7 +643,19 @@ def test_a_body_that_names_two_models_is_refused(tmp_path, gateway, body):
 
 @pytest.mark.parametrize(
     "model",
-    ["local/foo", "LOCAL/flux.2-max", "bundled-x4/foo", "real-esrgann", "fal/rael-esrgan"],
+    [
+        *(
+            "local/foo",
+            "LOCAL/flux.2-max",
+            "local",
+            "local:foo",
+            "loca/foo",
+            "./local/x",
+            " Local /a",
+        ),
+        *("bundled-x4/foo", "fall/seedvr-image-upscale", "mine.safetensors"),
+        *("real-esrgann", "fal/rael-esrgan"),
+    ],
 )
 def test_what_was_meant_for_this_server_is_not_passed_on(tmp_path, gateway, model):
     with serving(settings(tmp_path, gateway)) as live:
@@ -697,10 +709,56 @@ def test_a_redirect_is_not_followed_and_not_handed_on(tmp_path, gateway):
     gateway.answer = lambda _: Response(b"", 302, {"Location": "http://10.0.0.1/"})
     with serving(settings(tmp_path, gateway)) as live:
         reply = live.client.post(GENERATIONS, json=ASKED)
-        assert (reply.status_code, reply.json()["error"]["code"]) == (502, "UPSTREAM_ERROR")
+        assert (reply.status_code, reply.json()["error"]["reason"]) == (504, "in_doubt")
         assert "location" not in reply.headers
         record = newest(live)
         assert (record["status"], record["cost"]) == ("upstream_failure", 0)
+        assert record["remote_attempts"][0]["billed"] == "maybe"
+
+
+def test_an_error_that_tells_its_cost_is_booked_and_not_asked_for_again(tmp_path, gateway):
+    body = {"error": {"message": "no", "code": "X"}, "metadata": {"cost": 0.05}}
+    gateway.answer = lambda _: Response(json.dumps(body), 422, media_type="application/json")
+    with serving(settings(tmp_path, gateway)) as live:
+        headers = {"Idempotency-Key": "once"}
+        assert live.client.post(GENERATIONS, json=ASKED, headers=headers).status_code == 422
+        assert newest(live)["cost"] == 0.05
+        again = live.client.post(GENERATIONS, json=ASKED, headers=headers)
+        check_error(again, 400, param="Idempotency-Key")
+    assert gateway.paid == 1
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_the_name_of_what_failed_free_of_charge_is_free(tmp_path, gateway, status):
+    error = {"error": {"message": "oops", "code": "INTERNAL_ERROR"}}
+    gateway.answer = lambda _: Response(json.dumps(error), status, media_type="application/json")
+    with serving(settings(tmp_path, gateway)) as live:
+        headers = {"Idempotency-Key": "once"}
+        for _ in range(2):
+            reply = live.client.post(GENERATIONS, json=ASKED, headers=headers)
+            assert reply.status_code == status
+    assert gateway.paid == 2
+
+
+def test_who_leaves_before_anything_went_out_pays_nothing(tmp_path):
+    """Nobody takes the connection: the body has not begun to go."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        at = full.getsockname()
+        for _ in range(4):  # the queue of the listener is full then
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(at)
+        given = Settings(
+            data_dir=tmp_path / "data",
+            gateway_base_url=f"http://127.0.0.1:{at[1]}",
+            gateway_key=KEYS["lumenfall"],  # type: ignore[arg-type]
+        )
+        with serving(given) as live:
+            with pytest.raises(httpx.ReadTimeout):
+                live.client.post(GENERATIONS, json=ASKED, timeout=1.5)
+            wait_for(lambda: newest(live)["status"] == "cancelled")
+            assert newest(live)["remote_attempts"][0]["billed"] == "no"
 
 
 @pytest.mark.parametrize("limit", [False, True])

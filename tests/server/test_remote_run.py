@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.providers.tools import make_task
-from upscale.errors import UpstreamError
+from upscale.errors import RecordsFault, UpstreamError
 from upscale.providers.routes import Candidate
 from upscale.providers.task import RemoteJob
 from upscale.server.owed import Owed
@@ -28,6 +28,9 @@ class Broken:
 
     def can_ask(self, job: RemoteJob) -> bool:
         return True
+
+    def host_of(self, provider: str) -> str:
+        return f"{provider}.test"
 
     def keeps_jobs(self, provider: str) -> bool:
         return True
@@ -56,3 +59,25 @@ def test_a_call_for_a_later_result_is_still_owed_where_an_earlier_one_fails(tmp_
     assert owed.jobs[1] == jobs[1]
     assert owed.spent_micros == 3
     assert run.facts["idempotency_kept"]
+
+
+def test_a_call_that_could_not_be_recorded_is_none(tmp_path: Path) -> None:
+    async def keep(_: dict[str, Any], must: bool) -> None:
+        if must:
+            raise RecordsFault("The database is locked.")
+
+    task = make_task(tmp_path, "seedvr-image-upscale", "fal")
+    run = RemoteRun(
+        Broken(),  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        SimpleNamespace(wish=SimpleNamespace(n=1), prices={}, asked=()),  # type: ignore[arg-type]
+        tmp_path,
+        keep,
+    )
+    run.candidates = (Candidate(task.route, task),)
+    with pytest.raises(RecordsFault):
+        asyncio.run(run.note(RemoteJob("fal", "a/b", mark="m")))
+    assert run.jobs[0].billed == "no"
+    assert run.facts["remote_job"] is None
+    assert not run.facts["idempotency_kept"]

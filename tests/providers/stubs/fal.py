@@ -212,6 +212,8 @@ class FalStub(Stub):
             return JSONResponse(body, 503, headers)
         if self.fault == "result_500":
             return JSONResponse({"detail": "oops", "error_type": "internal_error"}, 500, headers)
+        if self.fault == "result_html":  # of something in between
+            return Response("<html>", 502, media_type="text/html")
         if self.fault == "result_text":
             return Response("Internal trouble", 500, headers)
         if self.fault in ("result_422", "result_422_free"):
