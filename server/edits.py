@@ -19,7 +19,7 @@ from upscale.server.body import read_form
 from upscale.server.edit import Edit, Upload, fetch_upload, read_edit
 from upscale.server.finishing import Wanted
 from upscale.server.forms import Form
-from upscale.server.forwarding import forward_edit, may_forward
+from upscale.server.forwarding import aim_of, forward_edit
 from upscale.server.parameters import is_dry_run, read_user
 from upscale.server.recording import Recording
 from upscale.server.records.keys import Key
@@ -78,10 +78,11 @@ async def _dry_run(
     try:
         edit = await read_edit(form, ours, key)
     except ModelNotFound as unknown:
-        if unknown.here or not await may_forward(ours, key):
+        aim = None if unknown.here else await aim_of(ours, key)
+        if aim is None:
             raise
         body = _as_it_came(folder)
-        return await forward_edit(request, ours, folder, body, form, key, None)
+        return await forward_edit(request, ours, folder, aim, body, form, key, None)
     upload = await _upload(request, ours, edit, folder)
     if edit.network is None:
         return await remote_edit.dry_run(request, ours, edit, upload, folder, key)
@@ -101,10 +102,11 @@ async def _run(
     try:
         edit = await read_edit(form, ours, record.key)
     except ModelNotFound as unknown:
-        if unknown.here or not await may_forward(ours, record.key):
+        aim = None if unknown.here else await aim_of(ours, record.key)
+        if aim is None:
             raise
         body = _as_it_came(folder)
-        return await forward_edit(request, ours, folder, body, form, record.key, record)
+        return await forward_edit(request, ours, folder, aim, body, form, record.key, record)
     upload = await _upload(request, ours, edit, folder)
     wanted = Wanted(
         n=edit.parameters.n,

@@ -127,16 +127,15 @@ class Call:
 
     def _cost(self) -> tuple[int, Billed]:
         """What is booked, and whether it was billed."""
+        reply = self.reply
         if self.free:
             return 0, "no"
-        if self.reply is not None and self.reply.cost_micros:
-            return self.reply.cost_micros, "yes"
-        if self.reply is None and not self.under_way:
+        if reply is None:
+            return (self.quote, "maybe") if self.under_way else (0, "no")
+        if reply.refused and not reply.cost_micros:
             return 0, "no"
-        if self.reply is not None and self.reply.refused:
-            return 0, "no"
-        if self.reply is not None and self.reply.cost_micros is not None:
-            return 0, "yes"
+        if reply.cost_micros is not None:
+            return reply.cost_micros, "yes"
         return self.quote, "maybe"
 
     async def _sends(self, **fields: Any) -> None:

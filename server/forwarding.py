@@ -97,26 +97,25 @@ async def pass_on(request: Request) -> Response:
             return await while_connected(request, ours.running, work)
 
 
-async def may_forward(ours: Services, key: Key | None) -> bool:
-    """Whether what is unknown here may be passed on for a key."""
+async def aim_of(ours: Services, key: Key | None) -> Aim | None:
+    """Where to what is unknown here is passed on for a key; None where it may not be."""
     try:
-        await _aim(ours, key)
+        return await _aim(ours, key)
     except ModelDisabled:
-        return False
-    return True
+        return None
 
 
 async def forward_edit(
     request: Request,
     ours: Services,
     folder: RequestFolder,
+    aim: Aim,
     body: Path,
     form: Form,
     key: Key | None,
     record: Recording | None,
 ) -> Response:
     """Pass an edit by a model on that is unknown here: `form`, which came as `body`."""
-    aim = await _aim(ours, key)
     models_in(form)  # of two, another one may count elsewhere
     model = read_model(form)
     check_model(key, (model,))

@@ -260,7 +260,7 @@ def _keys(skipped: Sequence[Skipped]) -> list[str]:
 
 def _whys(skipped: Sequence[Skipped]) -> str:
     """What bars routes besides their keys; once where it is the same for all of them."""
-    reasons = [s.reason.rstrip(".") for s in skipped if not s.key]
+    reasons = [s.reason for s in skipped if not s.key]
     shared = {reason.partition(": ")[2] for reason in reasons}
     return shared.pop() if len(shared) == 1 < len(reasons) and all(shared) else "; ".join(reasons)
 

@@ -36,23 +36,22 @@ class Broken:
         return True
 
 
+def run_of(folder: Path, n: int, keep: Any = None, earlier: Earlier | None = None) -> RemoteRun:
+    """A run of `n` results at such providers."""
+    task = make_task(folder, "seedvr-image-upscale", "fal")
+    plan = SimpleNamespace(wish=SimpleNamespace(n=n), prices={}, asked=())
+    providers, unused = Broken(), None
+    given: tuple[Any, ...] = (providers, unused, unused, plan, folder, keep)
+    return RemoteRun(*given, (Candidate(task.route, task),), earlier=earlier or Earlier())
+
+
 def test_a_call_for_a_later_result_is_still_owed_where_an_earlier_one_fails(tmp_path: Path) -> None:
     jobs = {
         0: RemoteJob("fal", "a/b", id="one", state="done", billed="yes"),
         1: RemoteJob("fal", "a/b", id="two", state="running"),
     }
     earlier = Earlier(Owed(jobs, {0: 5, 1: 5}, spent_micros=3), ("fal.test",), 100)
-    task = make_task(tmp_path, "seedvr-image-upscale", "fal")
-    run = RemoteRun(
-        Broken(),  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
-        SimpleNamespace(wish=SimpleNamespace(n=2), prices={}, asked=()),  # type: ignore[arg-type]
-        tmp_path,
-        None,  # type: ignore[arg-type]
-        earlier=earlier,
-    )
-    run.candidates = (Candidate(task.route, task),)
+    run = run_of(tmp_path, 2, earlier=earlier)
     with pytest.raises(UpstreamError):
         asyncio.run(run.results())
     owed = Owed.from_json(run.facts["remote_job"])
@@ -66,16 +65,7 @@ def test_a_call_that_could_not_be_recorded_is_none(tmp_path: Path) -> None:
         if must:
             raise RecordsFault("The database is locked.")
 
-    task = make_task(tmp_path, "seedvr-image-upscale", "fal")
-    run = RemoteRun(
-        Broken(),  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
-        SimpleNamespace(wish=SimpleNamespace(n=1), prices={}, asked=()),  # type: ignore[arg-type]
-        tmp_path,
-        keep,
-    )
-    run.candidates = (Candidate(task.route, task),)
+    run = run_of(tmp_path, 1, keep)
     with pytest.raises(RecordsFault):
         asyncio.run(run.note(RemoteJob("fal", "a/b", mark="m")))
     assert run.jobs[0].billed == "no"
